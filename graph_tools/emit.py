@@ -1,0 +1,172 @@
+"""Emitter: append nodes to a graph by operator name, ``b.Relu(x)``, with typed constants and inferred shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+Operand = ir.Value | np.ndarray | float | int | bool | Sequence[int] | None
+
+
+class Emitter:
+    """Appends nodes to the end of ``model``'s graph; every value it makes has a fresh name.
+
+    ``b.Op(x, y, attribute=…)`` appends one node and returns its output (a tuple with ``_outputs=n > 1``). Operands are
+    values, ``None`` (absent optional input), NumPy arrays, or Python numbers: a float becomes a scalar of the first
+    value operand's dtype, an int or a list of ints an int64 constant. ``_domain`` names another operator domain.
+    Types and shapes are inferred node by node; equal constants are stored once.
+    """
+
+    def __init__(self, model: ir.Model, prefix: str = "_") -> None:
+        """Emit into ``model``; fresh names start with ``prefix``."""
+        self.model, self.graph = model, model.graph
+        self._prefix = prefix
+        self._used = {v.name for v in (*self.graph.inputs, *self.graph.initializers.values())}
+        self._used |= {v.name for node in self.graph.all_nodes() for v in node.outputs}
+        self._count = 0
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+        self._shapes: dict[ir.Value, ir.Value] = {}
+
+    def __getattr__(self, op_type: str) -> Callable[..., Any]:
+        """``b.Relu`` is the function that appends a Relu node."""
+        if op_type.startswith("_") or not op_type[0].isupper():
+            raise AttributeError(op_type)
+
+        def emit(*operands: Operand, _outputs: int = 1, _domain: str = "", **attributes: Any) -> Any:
+            return self._node(op_type, operands, attributes, _outputs, _domain)
+
+        return emit
+
+    def fresh(self, hint: str) -> str:
+        """A name that the graph does not use yet."""
+        name = f"{self._prefix}{hint}"
+        while name in self._used:
+            self._count += 1
+            name = f"{self._prefix}{hint}_{self._count}"
+        self._used.add(name)
+        return name
+
+    def const(self, value: Any, like: ir.Value | None = None, dtype: ir.DataType | None = None) -> ir.Value:
+        """An initializer; ``like`` gives the dtype, else NumPy's (Python ints are int64, floats float32)."""
+        if dtype is None and like is not None:
+            dtype = like.dtype
+        array = np.asarray(value)
+        if dtype is None and array.dtype == np.float64 and not isinstance(value, np.ndarray):
+            dtype = ir.DataType.FLOAT
+        if dtype is not None:
+            array = array.astype(dtype.numpy())
+        array = np.ascontiguousarray(array).reshape(array.shape)
+        key = (str(array.dtype), array.shape, array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self.initializer(self.fresh("const"), array, dtype)
+        return self._constants[key]
+
+    def initializer(self, name: str, array: np.ndarray, dtype: ir.DataType | None = None) -> ir.Value:
+        """A new initializer under ``name``."""
+        tensor = ir.Tensor(array, dtype=dtype, name=name)
+        v = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+        self.graph.register_initializer(v)
+        self._used.add(name)
+        return v
+
+    def input(self, name: str, dtype: ir.DataType, shape: Sequence[int | str | None] | ir.Shape | None) -> ir.Value:
+        """A new graph input."""
+        v = ir.Value(name=name, type=ir.TensorType(dtype), shape=None if shape is None else ir.Shape(list(shape)))
+        self.graph.inputs.append(v)
+        self._used.add(name)
+        return v
+
+    def output(self, v: ir.Value, name: str) -> ir.Value:
+        """Make ``v`` a graph output under ``name`` (through an Identity: the value keeps its own name)."""
+        out = self.Identity(v)
+        self._used.discard(out.name)
+        out.name = name
+        self._used.add(name)
+        self.graph.outputs.append(out)
+        return out  # type: ignore[no-any-return]
+
+    def shape_of(self, v: ir.Value) -> ir.Value:
+        """int64 [rank], a constant where the shape is known, else ``Shape(v)``."""
+        dims = static_shape(v)
+        if dims is not None:
+            return self.const(np.array(dims, np.int64))
+        if v not in self._shapes:
+            self._shapes[v] = self.Shape(v)
+        return self._shapes[v]
+
+    def _operand(self, operand: Operand, like: ir.Value | None) -> ir.Value | None:
+        if operand is None or isinstance(operand, ir.Value):
+            return operand
+        if isinstance(operand, float):
+            return self.const(np.asarray(operand), like)
+        if isinstance(operand, np.ndarray):
+            return self.const(operand)
+        return self.const(np.asarray(operand, np.bool_ if isinstance(operand, bool) else np.int64))
+
+    def _node(
+        self, op_type: str, operands: Sequence[Operand], attributes: dict[str, Any], outputs: int, domain: str
+    ) -> Any:
+        like = next((o for o in operands if isinstance(o, ir.Value)), None)
+        inputs = [self._operand(o, like) for o in operands]
+        attrs = ir.convenience.convert_attributes({k: v for k, v in attributes.items() if v is not None})
+        node = ir.Node(domain, op_type, inputs, attrs, num_outputs=outputs)
+        node.name = self.fresh(f"{op_type}_node")
+        for out in node.outputs:
+            out.name = self.fresh(op_type)
+        self.graph.append(node)
+        infer_node(node, self.graph.opset_imports)
+        return node.outputs[0] if outputs == 1 else tuple(node.outputs)
+
+
+def static_shape(v: ir.Value) -> tuple[int, ...] | None:
+    """The shape where every dimension is known, else None."""
+    if v.shape is None or not all(isinstance(d, int) for d in v.shape):
+        return None
+    return tuple(int(d) for d in v.shape)  # type: ignore[arg-type]
+
+
+def dims(v: ir.Value) -> tuple[int | None, ...] | None:
+    """The shape with unknown and symbolic dimensions as None; None where even the rank is unknown."""
+    return None if v.shape is None else tuple(d if isinstance(d, int) else None for d in v.shape)
+
+
+def rank(v: ir.Value) -> int | None:
+    """Number of dimensions, or None."""
+    return None if v.shape is None else len(v.shape)
+
+
+def array_of(v: ir.Value | None) -> np.ndarray | None:
+    """The constant a value holds, or None."""
+    if v is None or v.const_value is None:
+        return None
+    return np.asarray(v.const_value.numpy())
+
+
+def infer_node(node: ir.Node, opsets: dict[str, int]) -> None:
+    """Infer type and shape of the node's outputs from its inputs; leaves them unset where that fails."""
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opsets.get(node.domain, 1), node.domain)
+        known = {v.name: v for v in node.inputs if v is not None and v.name and v.type is not None}
+        types = {name: _type_proto(v) for name, v in known.items()}
+        data = {
+            name: ir.to_proto(v.const_value)
+            for name, v in known.items()
+            if v.const_value is not None and v.const_value.size <= 64 and v.dtype == ir.DataType.INT64
+        }
+        opset_ids = [onnx.helper.make_opsetid(d, o) for d, o in opsets.items()]
+        found = onnx.shape_inference.infer_node_outputs(schema, ir.to_proto(node), types, data, None, opset_ids)
+    except Exception:  # unknown operator, or inference that needs what is not known yet
+        return
+    for out in node.outputs:
+        if out.name in found:
+            out.type = ir.serde.deserialize_type_proto_for_type(found[out.name])
+            out.shape = ir.serde.deserialize_type_proto_for_shape(found[out.name])
+
+
+def _type_proto(v: ir.Value) -> onnx.TypeProto:
+    proto: onnx.TypeProto = ir.to_proto(v).type
+    return proto

@@ -1,0 +1,69 @@
+"""The public gradient: a model that computes vector-Jacobian products of any of its values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from graph_tools import model as models
+from graph_tools.backward import FLOATS, backward
+from graph_tools.emit import Emitter
+from graph_tools.errors import UnknownValue, UnsupportedGradient
+from graph_tools.model import Source
+from graph_tools.reverse import Reverse
+from graph_tools.vjp.table import Table
+
+
+def gradient(
+    source: Source,
+    outputs: Sequence[str],
+    inputs: Sequence[str],
+    *,
+    overlay: Table | None = None,
+    form: str = "cpu",
+) -> ir.Model:
+    """A model that returns d<cotangents, outputs>/d inputs beside its own outputs.
+
+    Args:
+        source: path, bytes, ``onnx.ModelProto`` or ``onnx_ir.Model``; not changed.
+        outputs: names of the values that are differentiated, interior ones too.
+        inputs: names of the values to differentiate with respect to, interior ones too.
+        overlay: rules (operator, input index) -> rule laid over the table, for modified backward passes.
+        form: ``cpu`` or ``cuda``: which of several equivalent operator sequences to emit.
+
+    Returns:
+        The source's inputs plus ``cotangent_<output>`` (dtype and shape of that output) per output; the source's
+        outputs plus ``grad_<input>`` (shape of that value; zeros where the outputs do not depend on it) per input.
+        The gradient of an integer value (uint8 image, quantised activation) is float32.
+
+    Raises:
+        UnknownValue: no value of this name, with the nearest ones.
+        UnsupportedGradient: no rule on the path, or a value that is neither float nor quantised.
+        UnsupportedModel: the source cannot be loaded.
+    """
+    model = models.load(source)
+    named = models.values_by_name(model)
+    ys = [_pick(named, name, "value") for name in outputs]
+    xs = [_pick(named, name, "value") for name in inputs]
+    for v in ys:
+        if v.dtype not in FLOATS:
+            raise UnsupportedGradient(
+                f"value {v.name!r} is {v.dtype}, which has no gradient; differentiate a float value before it"
+            )
+    b = Emitter(model)
+    seeds = {}
+    for v in ys:
+        shape = None if v.shape is None else [d if isinstance(d, int) else d.value for d in v.shape]
+        seeds[v] = b.input(f"cotangent_{v.name}", v.dtype or ir.DataType.FLOAT, shape)
+    found = backward(model, seeds, xs, overlay=overlay, form=form)
+    writer = Reverse(model, None, frozenset())
+    for x, ct in zip(xs, found, strict=True):
+        writer.output(writer.zeros_like(x) if ct is None else ct, f"grad_{x.name}")
+    return model
+
+
+def _pick(named: dict[str, ir.Value], name: str, kind: str) -> ir.Value:
+    if name not in named:
+        raise UnknownValue(kind, name, named)
+    return named[name]

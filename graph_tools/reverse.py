@@ -1,0 +1,151 @@
+"""The emitter that rules write with: an :class:`Emitter` that knows about K cotangents per row."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx_ir as ir
+
+from graph_tools.emit import Emitter, dims, rank, static_shape
+
+
+class Reverse(Emitter):
+    """``b`` of every rule.
+
+    With ``repeat`` = K (int64 scalar value), cotangents of batched values have K times the rows of their primals,
+    the K rows of one input adjacent.
+    """
+
+    def __init__(self, model: ir.Model, repeat: ir.Value | None, batched: Collection[str], form: str = "cpu") -> None:
+        """Emit into ``model``; ``batched`` names the values whose axis 0 is the batch."""
+        super().__init__(model)
+        self.repeat, self._batched, self.form = repeat, batched, form
+        self._repeated: dict[ir.Value, ir.Value] = {}
+
+    def is_batched(self, v: ir.Value) -> bool:
+        """Whether axis 0 of ``v`` is the batch, so that its cotangent has K times the rows."""
+        return self.repeat is not None and v.name in self._batched
+
+    def primal(self, v: ir.Value) -> ir.Value:
+        """``v`` in the row count of the cotangents: itself, or each row K times."""
+        if not self.is_batched(v):
+            return v
+        if v not in self._repeated:
+            wide = self.Unsqueeze(v, [1])
+            r = rank(v)
+            if r is None:
+                raise ValueError(f"the rank of {v.name!r} is unknown")
+            ones = np.ones(r - 1, np.int64)
+            target = self.Concat(np.array([1], np.int64), self._k(), ones, axis=0)
+            self._repeated[v] = self._retyped(
+                self.Reshape(self.Expand(wide, target), self.ct_shape(v)), v.shape, batch=True
+            )
+        return self._repeated[v]
+
+    def ct_shape(self, v: ir.Value) -> ir.Value:
+        """int64 [rank]: the shape of the cotangent of ``v``."""
+        if not self.is_batched(v):
+            return self.shape_of(v)
+        known = dims(v)
+        if known is not None and all(d is not None and d > 0 for d in known[1:]):
+            return self.const(np.array([-1, *known[1:]], np.int64))
+        shape = self.shape_of(v)
+        rows = self.Mul(self.Slice(shape, [0], [1]), self._k())
+        return self.Concat(rows, self.Slice(shape, [1], [2**31]), axis=0)  # type: ignore[no-any-return]
+
+    def reshape_like(self, ct: ir.Value, v: ir.Value) -> ir.Value:
+        """``ct`` in the shape of the cotangent of ``v``; a constant shape with one −1 where that is enough."""
+        known = dims(v)
+        if known is not None:
+            open_axes = [i for i, d in enumerate(known) if d is None]
+            if self.is_batched(v):
+                open_axes = sorted({0, *open_axes})
+            if len(open_axes) <= 1 and all(d != 0 for d in known):
+                target = [-1 if i in open_axes else d for i, d in enumerate(known)]
+                return self._retyped(self.Reshape(ct, np.array(target, np.int64)), v.shape, self.is_batched(v))
+        return self._retyped(self.Reshape(ct, self.ct_shape(v)), v.shape, self.is_batched(v))
+
+    def expand_like(self, ct: ir.Value, v: ir.Value) -> ir.Value:
+        """``ct`` (same rank as ``v``, ones where it is to be repeated) broadcast to the cotangent's shape of ``v``.
+
+        Axes that ``ct`` already has in full length need not be known: Expand broadcasts both ways.
+        """
+        known, have = dims(v), dims(ct)
+        if known is not None and have is not None and len(known) == len(have):
+            grow = [i for i, d in enumerate(have) if d == 1 and not (i == 0 and self.is_batched(v))]
+            if all(known[i] is not None for i in grow) and all(
+                have[i] is not None or i == 0 or have[i] == known[i] for i in range(len(have))
+            ):
+                target = [known[i] if i in grow else 1 for i in range(len(known))]
+                return self._retyped(self.Expand(ct, np.array(target, np.int64)), v.shape, self.is_batched(v))
+        shape = self.ct_shape(v)
+        if self.is_batched(v):  # ct_shape may hold a −1, which Expand does not take
+            full = self.shape_of(v)
+            shape = self.Concat(np.array([1], np.int64), self.Slice(full, [1], [2**31]), axis=0)
+        return self._retyped(self.Expand(ct, shape), v.shape, self.is_batched(v))
+
+    def zeros_like(self, v: ir.Value) -> ir.Value:
+        """Zeros in the shape of the cotangent of ``v``."""
+        kind = ir.DataType.FLOAT if v.dtype is None or v.dtype.is_integer() else v.dtype
+        return self.Expand(self.const(0.0, dtype=kind), self._ct_shape_exact(v))  # type: ignore[no-any-return]
+
+    def fit(self, ct: ir.Value, x: ir.Value) -> ir.Value:
+        """``ct`` summed down to the shape of ``x``'s cotangent (the adjoint of broadcasting) and in its dtype."""
+        if x.dtype is not None and x.dtype.is_floating_point() and ct.dtype not in (None, x.dtype):
+            ct = self.Cast(ct, to=x.dtype.value)
+        want, have = dims(x), dims(ct)
+        if want is None or have is None:
+            return self._unbroadcast_at_run(ct, x)
+        lead = len(have) - len(want)
+        axes = list(range(lead))
+        for i, (w, h) in enumerate(zip(want, have[lead:], strict=True)):
+            if w == 1 and h != 1 and not (i == 0 and self.is_batched(x)):
+                axes.append(i + lead)
+            elif (w is None or w != h) and not self._same(ct, x, i, lead):
+                return self._unbroadcast_at_run(ct, x)
+        if axes:
+            keep = self.ReduceSum(ct, np.array(axes, np.int64), keepdims=1)
+            ct = self.reshape_like(keep, x) if lead else keep
+        return self._retyped(ct, x.shape, self.is_batched(x))
+
+    def _same(self, ct: ir.Value, x: ir.Value, axis: int, lead: int) -> bool:
+        """Whether an open dimension of ``ct`` is certainly the one of ``x``: the same symbol, or the batch."""
+        assert ct.shape is not None and x.shape is not None
+        if axis == 0 and self.is_batched(x):
+            return True
+        a, b = ct.shape[axis + lead], x.shape[axis]
+        return (
+            isinstance(a, ir.SymbolicDim) and isinstance(b, ir.SymbolicDim) and a.value is not None and a == b
+        )
+
+    def _unbroadcast_at_run(self, ct: ir.Value, x: ir.Value) -> ir.Value:
+        """The same where dimensions are known only at run time: sum the axes in which the padded shapes differ."""
+        shape = self._ct_shape_exact(x)
+        have = self.Shape(ct)
+        lead = self.Sub(self.Size(have), self.Size(shape))
+        ones = self.ConstantOfShape(self.Reshape(lead, [1]), value=ir.tensor(np.array([1], np.int64)))
+        padded = self.Concat(ones, shape, axis=0)
+        axes = self.Reshape(self.NonZero(self.Not(self.Equal(padded, have))), [-1])
+        total = self.ReduceSum(ct, axes, keepdims=1, noop_with_empty_axes=1)
+        return self._retyped(self.Reshape(total, shape), x.shape, self.is_batched(x))
+
+    def _ct_shape_exact(self, v: ir.Value) -> ir.Value:
+        """Like :meth:`ct_shape` without −1."""
+        if not self.is_batched(v):
+            return self.shape_of(v)
+        shape = self.shape_of(v)
+        rows = self.Mul(self.Slice(shape, [0], [1]), self._k())
+        return self.Concat(rows, self.Slice(shape, [1], [2**31]), axis=0)  # type: ignore[no-any-return]
+
+    def _k(self) -> ir.Value:
+        """K as int64 [1]."""
+        assert self.repeat is not None
+        return self.Reshape(self.repeat, [1])  # type: ignore[no-any-return]
+
+    @staticmethod
+    def _retyped(v: ir.Value, shape: ir.Shape | None, batch: bool) -> ir.Value:
+        """Note the shape that ``v`` is known to have (axis 0 open where the batch was repeated)."""
+        if shape is not None and static_shape(v) is None:
+            v.shape = ir.Shape([None if i == 0 and batch else d for i, d in enumerate(shape)])
+        return v

@@ -1,0 +1,76 @@
+"""The rule table: (operator, input index) -> how the cotangent of that input follows from the outputs' cotangents.
+
+A rule is ``rule(b, node, *cts)``: ``cts`` holds one cotangent per output of the node, ``None`` where none arrives.
+It returns the cotangent of its input (before un-broadcasting, which the walk does) or ``None`` for zero. A rule for
+any of a variadic operator's inputs (``ANY``) is called ``rule(b, node, index, *cts)``.
+
+A rule reads primals through ``b.primal(v)``, shapes of cotangents through ``b.ct_shape(v)``, and never takes the
+batch size from a primal: axis 0 of a cotangent may be K times that of the primal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import onnx_ir as ir
+
+Rule = Callable[..., ir.Value | None]
+Key = tuple[str, int]
+Table = Mapping[Key, Rule]
+
+ANY = -1
+VJPS: dict[Key, Rule] = {}
+INTEGER_CARRIERS: set[str] = set()
+
+
+def vjp(operator: str, *inputs: int, table: dict[Key, Rule] | None = None) -> Callable[[Rule], Rule]:
+    """Register the decorated rule for these inputs of ``operator`` (``domain::Name`` outside ai.onnx)."""
+
+    def register(rule: Rule) -> Rule:
+        target = VJPS if table is None else table
+        for index in inputs:
+            if (operator, index) in target:
+                raise ValueError(f"{operator} input {index} has two rules")
+            target[operator, index] = rule
+        return rule
+
+    return register
+
+
+def zero(_b: Any, _node: ir.Node, *_cts: ir.Value | None) -> None:
+    """The rule of an input that the output does not depend on smoothly: its derivative is zero."""
+
+
+def nondiff(operator: str, *inputs: int) -> None:
+    """State that these inputs (``ANY``: every one) have derivative zero: indices, shapes, piecewise-constant uses."""
+    vjp(operator, *inputs)(zero)
+
+
+def carries_integers(*operators: str) -> None:
+    """State that cotangents pass through these operators on quantised integers too.
+
+    Either the operator makes an integer of a float by rounding (QuantizeLinear: straight-through estimator), or it
+    only moves, selects or averages elements.
+    """
+    INTEGER_CARRIERS.update(operators)
+
+
+def operator_name(node: ir.Node) -> str:
+    """``Conv``, or ``com.microsoft::Gelu`` outside ai.onnx."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+
+
+def find_rule(table: Table, node: ir.Node, index: int) -> Callable[..., ir.Value | None] | None:
+    """The rule for input ``index`` of ``node`` as a function of (b, node, *cts), or None."""
+    name = operator_name(node)
+    rule = table.get((name, index))
+    if rule is not None:
+        return rule
+    rule = table.get((name, ANY))
+    if rule is None:
+        return None
+    if rule is zero:
+        return zero
+    variadic = rule
+    return lambda b, n, *cts: variadic(b, n, index, *cts)

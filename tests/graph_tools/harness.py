@@ -1,0 +1,131 @@
+"""Gradient checks: the analytic gradient graph against central differences along seeded random directions."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+from onnx.reference import ReferenceEvaluator
+
+import graph_tools
+
+onnxruntime.set_default_logger_severity(4)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the rule table's tests: an operator with operands.
+
+    ``operands``: arrays (float64 ones become graph inputs), or a tuple = shape, drawn from the seeded generator in
+    [-1, 1] away from 0 by 0.05; None = absent input. ``wrt`` defaults to every float64 operand. ``constants`` are
+    indices of operands that are initializers instead of graph inputs.
+    """
+
+    op: str
+    operands: tuple[Any, ...]
+    attrs: dict[str, Any] = field(default_factory=dict)
+    id: str = ""
+    wrt: tuple[int, ...] = ()
+    constants: tuple[int, ...] = ()
+    outputs: int = 1
+    opset: int = 18
+    domain: str = ""
+    low: float = -1.0
+    high: float = 1.0
+    ort: bool = True  # also in ONNX Runtime float32
+    reference: bool = True  # float64 by the reference evaluator
+
+    @property
+    def label(self) -> str:
+        """Test id."""
+        return f"{self.op}-{self.id}" if self.id else self.op
+
+
+def arrays(case: Case) -> list[np.ndarray | None]:
+    """The operands as arrays (float64 or integer)."""
+    rng = np.random.default_rng(7)
+    drawn = []
+    for operand in case.operands:
+        if operand is None or isinstance(operand, np.ndarray):
+            drawn.append(operand)
+            continue
+        a = rng.uniform(case.low, case.high, operand)
+        drawn.append(np.where(np.abs(a) < 0.05, 0.05 + np.abs(a), a))
+    return drawn
+
+
+def build(case: Case, kind: type, open_dims: bool = False) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """The one-node model with float operands of dtype ``kind`` and its feeds."""
+    inputs, initializers, names, feeds = [], [], [], {}
+    for i, a in enumerate(arrays(case)):
+        if a is None:
+            names.append("")
+            continue
+        if a.dtype == np.float64:
+            a = a.astype(kind)
+        name = f"x{i}"
+        names.append(name)
+        if i in case.constants or a.dtype.kind not in "f":
+            initializers.append(onnx.numpy_helper.from_array(a, name))
+            continue
+        shape = [f"d{i}_{j}" for j in range(a.ndim)] if open_dims else list(a.shape)
+        inputs.append(onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), shape))
+        feeds[name] = a
+    outs = [f"y{i}" for i in range(case.outputs)]
+    node = onnx.helper.make_node(case.op, names, outs, name="the_node", domain=case.domain, **case.attrs)
+    elem = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    graph = onnx.helper.make_graph(
+        [node], "g", inputs, [onnx.helper.make_tensor_value_info("y0", elem, None)], initializers
+    )
+    opsets = [onnx.helper.make_opsetid("", case.opset)]
+    if case.domain:
+        opsets.append(onnx.helper.make_opsetid(case.domain, 1))
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10), feeds
+
+
+def run_reference(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Outputs by name, computed by onnx's reference evaluator."""
+    names = [o.name for o in model.graph.output]
+    return dict(zip(names, ReferenceEvaluator(model).run(None, feeds), strict=True))
+
+
+def run_ort(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Outputs by name, computed by ONNX Runtime on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
+
+
+def check_case(case: Case, kind: type, runner: Any, *, step: float, tolerance: float, open_dims: bool = False) -> None:
+    """Assert |analytic − numeric| <= tolerance · max(1, |numeric|) on three directions per operand."""
+    model, feeds = build(case, kind, open_dims)
+    wrt = [f"x{i}" for i in case.wrt] if case.wrt else [n for n, a in feeds.items() if a.dtype == kind]
+    program = ir.to_proto(graph_tools.gradient(model, ["y0"], wrt))
+    onnx.checker.check_model(program, full_check=False)
+    rng = np.random.default_rng(11)
+    y = np.asarray(runner(model, feeds)["y0"])
+    ct = rng.uniform(-1, 1, y.shape).astype(kind)
+    got = runner(program, {**feeds, "cotangent_y0": ct})
+    assert np.allclose(got["y0"], y, rtol=1e-6, atol=1e-6), "the model's own output changed"
+    for name in wrt:
+        gradient = got[f"grad_{name}"]
+        assert gradient.shape == feeds[name].shape
+        assert gradient.dtype == feeds[name].dtype
+        for _ in range(3):
+            direction = rng.uniform(-1, 1, feeds[name].shape)
+            ends = [(feeds[name] + s * step * direction).astype(kind) for s in (1, -1)]
+            high, low = (np.asarray(runner(model, {**feeds, name: e})["y0"]).astype(np.float64) for e in ends)
+            diff = (high - low) / (2 * step)
+            numeric = float((diff * ct).sum())
+            analytic = float((gradient.astype(np.float64) * direction).sum())
+            assert abs(analytic - numeric) <= tolerance * max(1.0, abs(numeric)), (name, analytic, numeric)

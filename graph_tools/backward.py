@@ -12,12 +12,13 @@ import onnx_ir as ir
 
 import graph_tools.vjp  # noqa: F401  fills the table
 from graph_tools import batching
+from graph_tools import model as models
 from graph_tools.errors import UnsupportedGradient
 from graph_tools.expand import expand
+from graph_tools.reverse import FLOATS as FLOATS
 from graph_tools.reverse import Reverse
 from graph_tools.vjp.table import INTEGER_CARRIERS, VJPS, Rule, Table, find_rule, operator_name, zero
 
-FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16}
 BLACK_BOX = "black-box methods (occlusion, predict) work on this model"
 
 
@@ -98,9 +99,7 @@ def _expand_ruleless(
                 )
 
 
-def _find_path(
-    model: ir.Model, seeds: Mapping[ir.Value, ir.Value], wrt: Sequence[ir.Value], table: Table
-) -> _Path:
+def _find_path(model: ir.Model, seeds: Mapping[ir.Value, ir.Value], wrt: Sequence[ir.Value], table: Table) -> _Path:
     needed = ancestors(seeds)
     carry: set[ir.Value] = set(wrt)
     nodes, dead, ruleless, blocked = [], set(), [], []
@@ -168,9 +167,7 @@ def _reaches(node: ir.Node, seeds: Mapping[ir.Value, ir.Value], path: _Path, tab
         for out in current.outputs:
             if out in seeds:
                 return True
-            stack.extend(
-                user for user, index in out.uses() if out in path.values and (user, index) not in path.dead
-            )
+            stack.extend(user for user, index in out.uses() if out in path.values and (user, index) not in path.dead)
     return False
 
 
@@ -194,10 +191,11 @@ def _captured(node: ir.Node) -> set[ir.Value]:
 
 
 def _carries(node: ir.Node, out: ir.Value, x: ir.Value) -> bool:
-    """Whether a derivative with respect to ``x`` may flow through ``out``: floats, and integers made by rounding."""
+    """Whether a derivative with respect to ``x`` may flow through ``out``: floats, and quantised values."""
     if out.dtype is None or out.dtype in FLOATS:
         return True
-    return out.dtype.is_integer() and operator_name(node) in INTEGER_CARRIERS
+    quantised = out.dtype.is_integer() or out.dtype.is_floating_point()  # 8-bit floats too
+    return quantised and operator_name(node) in INTEGER_CARRIERS
 
 
 def _total(b: Reverse, cts: dict[ir.Value, list[ir.Value]], v: ir.Value) -> ir.Value | None:
@@ -230,3 +228,20 @@ def _explain_nothing(path: _Path, seeds: Mapping[ir.Value, ir.Value], wrt: Seque
 def rule_for(node: ir.Node, index: int) -> Rule | None:
     """The default table's rule for this input (public for `values` and the documentation)."""
     return find_rule(VJPS, node, index)
+
+
+def check_path(model: ir.Model, target: str, wrt: str) -> None:
+    """Whether ``backward`` would find a gradient of ``target`` with respect to ``wrt``; ``model`` may be expanded.
+
+    Raises:
+        UnsupportedGradient: with the operator and node in the way.
+    """
+    named = models.values_by_name(model)
+    y, x = named[target], named[wrt]
+    path = _expand_ruleless(model, {y: y}, [x], VJPS)
+    if y not in path.values:
+        _explain_nothing(path, {y: y}, [x])
+        raise UnsupportedGradient(
+            f"no gradient path: {target!r} depends on {wrt!r} through piecewise-constant operators only, or not at "
+            f"all; {BLACK_BOX}"
+        )

@@ -61,6 +61,11 @@ def relax(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
     return work, True
 
 
+def fixed_rows(proto: onnx.ModelProto) -> int | None:
+    """The number of rows that the file was exported for, or None where any number goes in."""
+    return next((rows for v in _own_inputs(proto.graph) if (rows := _fixed_rows(v)) is not None), None)
+
+
 def _own_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     held = {t.name for t in graph.initializer}
     return [v for v in graph.input if v.name not in held]
@@ -128,9 +133,7 @@ def _replace_constants(graph: onnx.GraphProto, constants: dict[tuple[str, int], 
                 node.input[index] = name
 
 
-def _keeps_batch(
-    node: ir.Node, carry: set[ir.Value], constants: dict[ir.Value, np.ndarray] | None = None
-) -> bool:
+def _keeps_batch(node: ir.Node, carry: set[ir.Value], constants: dict[ir.Value, np.ndarray] | None = None) -> bool:
     """Whether axis 0 of the node's outputs is the batch, given the values that carry it."""
     op = operator_name(node)
     data = [v for v in node.inputs if v is not None]

@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from graph_tools.errors import UnsupportedModel
+
 Operand = ir.Value | np.ndarray | float | int | bool | Sequence[int] | None
 
 
@@ -74,20 +76,36 @@ class Emitter:
         return v
 
     def input(self, name: str, dtype: ir.DataType, shape: Sequence[int | str | None] | ir.Shape | None) -> ir.Value:
-        """A new graph input."""
+        """A new graph input.
+
+        Raises:
+            UnsupportedModel: the graph uses the name already.
+        """
+        self._claim(name)
         v = ir.Value(name=name, type=ir.TensorType(dtype), shape=None if shape is None else ir.Shape(list(shape)))
         self.graph.inputs.append(v)
         self._used.add(name)
         return v
 
     def output(self, v: ir.Value, name: str) -> ir.Value:
-        """Make ``v`` a graph output under ``name`` (through an Identity: the value keeps its own name)."""
+        """Make ``v`` a graph output under ``name`` (through an Identity: the value keeps its own name).
+
+        Raises:
+            UnsupportedModel: the graph uses the name already.
+        """
+        self._claim(name)
         out = self.Identity(v)
         self._used.discard(out.name)
         out.name = name
         self._used.add(name)
         self.graph.outputs.append(out)
         return out  # type: ignore[no-any-return]
+
+    def _claim(self, name: str) -> None:
+        if name in self._used:
+            raise UnsupportedModel(
+                f"the model already has a value called {name!r}, a name that is added here; rename it"
+            )
 
     def shape_of(self, v: ir.Value) -> ir.Value:
         """int64 [rank], a constant where the shape is known, else ``Shape(v)``."""

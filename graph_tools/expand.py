@@ -28,7 +28,11 @@ def expand(model: ir.Model, node: ir.Node) -> bool:
         inputs = [None if v is None else mapping[v.name] for v in inner.inputs]
         graph.remove(inner)
         fresh = ir.Node(
-            inner.domain, inner.op_type, inputs, list(inner.attributes.values()), num_outputs=len(inner.outputs)
+            inner.domain,
+            inner.op_type,
+            inputs,
+            list(inner.attributes.values()),
+            num_outputs=len(inner.outputs),
         )
         fresh.name = f"{node.name}/{inner.op_type}_{len(new_nodes)}"
         for old, new in zip(inner.outputs, fresh.outputs, strict=True):
@@ -62,9 +66,7 @@ def _body(model: ir.Model, node: ir.Node) -> onnx.ModelProto | None:
         opset_imports=opsets, ir_version=model.ir_version,
     )  # fmt: skip
     try:
-        inlined = onnx.inliner.inline_selected_functions(
-            tiny, [("", node.op_type)], inline_schema_functions=True
-        )
+        inlined = onnx.inliner.inline_selected_functions(tiny, [("", node.op_type)], inline_schema_functions=True)
     except Exception:  # no body for these attributes
         return None
     if any(n.op_type == node.op_type for n in inlined.graph.node):

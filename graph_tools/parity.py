@@ -62,7 +62,11 @@ def random_feeds(proto: onnx.ModelProto, size: int, rows: int | None = None) -> 
         shape = []
         for axis, d in enumerate(tensor.shape.dim):
             open_size = (rows or 2) if axis == 0 else size
-            n = d.dim_value if d.HasField("dim_value") else symbols.setdefault(d.dim_param or f"{v.name}:{axis}", open_size)
+            n = (
+                d.dim_value
+                if d.HasField("dim_value")
+                else symbols.setdefault(d.dim_param or f"{v.name}:{axis}", open_size)
+            )
             shape.append(n)
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
         feeds[v.name] = (

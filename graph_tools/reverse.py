@@ -7,7 +7,11 @@ from collections.abc import Collection
 import numpy as np
 import onnx_ir as ir
 
-from graph_tools.emit import Emitter, dims, rank, static_shape
+from graph_tools.emit import Emitter, dims, infer_node, rank, static_shape
+from graph_tools.errors import UnsupportedGradient
+
+FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16}
+"""Dtypes that cotangents have; those of quantised values (integers, 8-bit floats) are float32."""
 
 
 class Reverse(Emitter):
@@ -20,15 +24,16 @@ class Reverse(Emitter):
     def __init__(self, model: ir.Model, repeat: ir.Value | None, batched: Collection[str], form: str = "cpu") -> None:
         """Emit into ``model``; ``batched`` names the values whose axis 0 is the batch."""
         super().__init__(model)
-        self.repeat, self._batched, self.form = repeat, batched, form
+        self.repeat, self._batched, self.form = repeat, set(batched), form
         self._repeated: dict[ir.Value, ir.Value] = {}
 
     def is_batched(self, v: ir.Value) -> bool:
         """Whether axis 0 of ``v`` is the batch, so that its cotangent has K times the rows."""
         return self.repeat is not None and v.name in self._batched
 
-    def primal(self, v: ir.Value) -> ir.Value:
-        """``v`` in the row count of the cotangents: itself, or each row K times."""
+    def primal(self, v: ir.Value | None) -> ir.Value:
+        """``v`` (an operand that is present) in the row count of the cotangents: itself, or each row K times."""
+        assert v is not None
         if not self.is_batched(v):
             return v
         if v not in self._repeated:
@@ -43,8 +48,69 @@ class Reverse(Emitter):
             )
         return self._repeated[v]
 
-    def ct_shape(self, v: ir.Value) -> ir.Value:
-        """int64 [rank]: the shape of the cotangent of ``v``."""
+    def widen(self, derived: ir.Value, like: ir.Value) -> ir.Value:
+        """``derived``, computed from primals and with the rows of ``like``, in the row count of the cotangents."""
+        if self.is_batched(like) and derived.name:
+            self._batched.add(derived.name)
+        return self.primal(derived)
+
+    def times(self, ct: ir.Value, factor: ir.Value, like: ir.Value | None = None) -> ir.Value:
+        """``ct`` × ``factor``, which is computed from primals and has the rows of the primal ``like`` (or is one).
+
+        The K cotangents of a row become an axis that ``factor`` is broadcast over: nothing is repeated in memory.
+        """
+        like = factor if like is None else like
+        if not self.is_batched(like):
+            return self.Mul(ct, factor)  # type: ignore[no-any-return]
+        if rank(factor) is None or rank(factor) != rank(ct):
+            return self.Mul(ct, self.widen(factor, like))  # type: ignore[no-any-return]
+        minus_one = np.array([-1], np.int64)
+        wide = self.Reshape(ct, self.Concat(minus_one, self._k(), self._tail(ct, 1), axis=0))
+        if ct.shape is not None:
+            wide.shape = ir.Shape([None, None, *ct.shape[1:]])
+        product = self.Mul(wide, self.Unsqueeze(factor, [1]))
+        out: ir.Value = self.Reshape(product, self.Concat(minus_one, self._tail(product, 2), axis=0))
+        if product.shape is not None:
+            out.shape = ir.Shape([None, *product.shape[2:]])
+        return out
+
+    def extra_output(self, node: ir.Node, index: int) -> ir.Value:
+        """Optional output ``index`` of a forward node, asked for where the file leaves it out (rows: output 0's)."""
+        if len(node.outputs) <= index:
+            node.resize_outputs(index + 1)
+        out = node.outputs[index]
+        if not out.name:
+            out.name = self.fresh(f"{node.outputs[0].name}_{index}")
+        if out.type is None or out.shape is None:
+            known = node.outputs[0].shape
+            infer_node(node, self.graph.opset_imports)
+            node.outputs[0].shape = known
+        if self.is_batched(node.outputs[0]):
+            self._batched.add(out.name)
+        return out
+
+    def rank_of(self, v: ir.Value) -> int:
+        """The rank of a primal.
+
+        Raises:
+            UnsupportedGradient: shape inference could not tell it.
+        """
+        r = rank(v)
+        if r is None:
+            raise UnsupportedGradient(
+                f"the number of dimensions of {v.name!r} is unknown, and a gradient rule needs it; give the model's "
+                "inputs shapes (names for open dimensions will do), or use a black-box method"
+            )
+        return r
+
+    def shaped_like(self, ct: ir.Value, v: ir.Value) -> ir.Value:
+        """Note that ``ct`` has the shape of the cotangent of ``v``, where inference cannot see it."""
+        return self._retyped(ct, v.shape, self.is_batched(v))
+
+    def ct_shape(self, v: ir.Value, *, exact: bool = False) -> ir.Value:
+        """int64 [rank]: the shape of the cotangent of ``v``; without -1 where ``exact``."""
+        if exact:
+            return self._ct_shape_exact(v)
         if not self.is_batched(v):
             return self.shape_of(v)
         known = dims(v)
@@ -64,7 +130,7 @@ class Reverse(Emitter):
             if len(open_axes) <= 1 and all(d != 0 for d in known):
                 target = [-1 if i in open_axes else d for i, d in enumerate(known)]
                 return self._retyped(self.Reshape(ct, np.array(target, np.int64)), v.shape, self.is_batched(v))
-        return self._retyped(self.Reshape(ct, self.ct_shape(v)), v.shape, self.is_batched(v))
+        return self._retyped(self.Reshape(ct, self.ct_shape(v), allowzero=1), v.shape, self.is_batched(v))
 
     def expand_like(self, ct: ir.Value, v: ir.Value) -> ir.Value:
         """``ct`` (same rank as ``v``, ones where it is to be repeated) broadcast to the cotangent's shape of ``v``.
@@ -87,12 +153,12 @@ class Reverse(Emitter):
 
     def zeros_like(self, v: ir.Value) -> ir.Value:
         """Zeros in the shape of the cotangent of ``v``."""
-        kind = ir.DataType.FLOAT if v.dtype is None or v.dtype.is_integer() else v.dtype
+        kind = v.dtype if v.dtype in FLOATS else ir.DataType.FLOAT
         return self.Expand(self.const(0.0, dtype=kind), self._ct_shape_exact(v))  # type: ignore[no-any-return]
 
     def fit(self, ct: ir.Value, x: ir.Value) -> ir.Value:
         """``ct`` summed down to the shape of ``x``'s cotangent (the adjoint of broadcasting) and in its dtype."""
-        if x.dtype is not None and x.dtype.is_floating_point() and ct.dtype not in (None, x.dtype):
+        if x.dtype in FLOATS and ct.dtype not in (None, x.dtype):
             ct = self.Cast(ct, to=x.dtype.value)
         want, have = dims(x), dims(ct)
         if want is None or have is None:
@@ -115,9 +181,7 @@ class Reverse(Emitter):
         if axis == 0 and self.is_batched(x):
             return True
         a, b = ct.shape[axis + lead], x.shape[axis]
-        return (
-            isinstance(a, ir.SymbolicDim) and isinstance(b, ir.SymbolicDim) and a.value is not None and a == b
-        )
+        return isinstance(a, ir.SymbolicDim) and isinstance(b, ir.SymbolicDim) and a.value is not None and a == b
 
     def _unbroadcast_at_run(self, ct: ir.Value, x: ir.Value) -> ir.Value:
         """The same where dimensions are known only at run time: sum the axes in which the padded shapes differ."""
@@ -137,6 +201,13 @@ class Reverse(Emitter):
         shape = self.shape_of(v)
         rows = self.Mul(self.Slice(shape, [0], [1]), self._k())
         return self.Concat(rows, self.Slice(shape, [1], [2**31]), axis=0)  # type: ignore[no-any-return]
+
+    def _tail(self, v: ir.Value, start: int) -> ir.Value:
+        """int64: the dimensions of ``v`` from ``start`` on."""
+        known = dims(v)
+        if known is not None and all(d is not None for d in known[start:]):
+            return self.const(np.array(known[start:], np.int64))
+        return self.Slice(self.Shape(v), [start], [2**31])  # type: ignore[no-any-return]
 
     def _k(self) -> ir.Value:
         """K as int64 [1]."""

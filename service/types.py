@@ -103,10 +103,12 @@ class LayerActivations:
 
     Attributes:
         layer: value name.
-        values: [C, H, W] (channels first whatever the file's layout), or [C] / the tensor's own shape without space.
-        channels: channel indices ranked by energy (mean square), strongest first.
+        values: float32 [n, H, W]: the n strongest channels, in the order of ``channels``; [n] where the layer has no
+            space (n entries), its own shape [n, …] otherwise.
+        channels: indices of those channels in the layer, ranked by energy (mean square), strongest first.
         energy: mean square per entry of ``channels``.
-        sparsity: share of exact zeros (|v| <= 1e-6 max|v|) in 0..1.
+        sparsity: share of zeros (|v| <= 1e-6 max|v|) in the whole layer, 0..1.
+        total: number of channels the layer has.
     """
 
     layer: str
@@ -114,6 +116,7 @@ class LayerActivations:
     channels: Array
     energy: Array
     sparsity: float
+    total: int = 0
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ class ExplainRequest:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds spent per stage; ``rows`` = forward rows evaluated, ``built`` = programs compiled by this call."""
+    """Seconds per stage; ``rows`` = forward rows evaluated, ``built`` = programs compiled by this call."""
 
     decode: float = 0.0
     build: float = 0.0

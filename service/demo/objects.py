@@ -105,7 +105,7 @@ def heart() -> list[Part]:
 
 
 def moon() -> list[Part]:
-    crescent = arc(0.12, 0, 0.95, 55, 305, 30) + arc(0.7, 0, 0.78, 262, 98, 22)
+    crescent = arc(0.12, 0, 0.95, 55, 305, 30) + arc(0.75, 0, 0.78, 256, 104, 22)
     craters = [oval(-0.5, -0.25, 0.14), oval(-0.42, 0.3, 0.18), oval(-0.12, 0.62, 0.09)]
     return [Part(crescent), *(Part(c, "detail") for c in craters)]
 
@@ -131,9 +131,9 @@ def tree() -> list[Part]:
 
 def fish() -> list[Part]:
     return [
-        Part([(0.4, 0.0), (1.0, -0.55), (0.85, 0.0), (1.0, 0.55)], "accent"),
+        Part([(0.3, 0.0), (1.0, -0.6), (0.88, 0.0), (1.0, 0.6)], "accent"),
         Part([(-0.25, -0.4), (0.25, -0.72), (0.4, -0.25)], "accent"),
-        Part(oval(-0.22, 0, 0.78, 0.5)),
+        Part(oval(-0.2, 0, 0.8, 0.54)),
         Part([(-0.15, 0.05), (0.2, -0.1), (0.2, 0.28)], "accent"),
         Part(oval(-0.62, -0.12, 0.12), "detail"),
     ]
@@ -187,8 +187,8 @@ def rocket() -> list[Part]:
 
 
 def arrow() -> list[Part]:
-    head = [(-1.0, 0.0), (-0.1, -0.8), (-0.1, -0.3), (0.95, -0.3), (0.95, 0.3), (-0.1, 0.3), (-0.1, 0.8)]
-    return [Part(head), Part(box(0.45, -0.3, 0.65, 0.3), "detail")]
+    head = [(-1.0, 0.0), (-0.1, -0.85), (-0.1, -0.38), (0.95, -0.38), (0.95, 0.38), (-0.1, 0.38), (-0.1, 0.85)]
+    return [Part(head), Part(box(0.45, -0.38, 0.65, 0.38), "detail")]
 
 
 OBJECTS: dict[str, Callable[[], list[Part]]] = {

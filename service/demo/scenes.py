@@ -20,7 +20,7 @@ CLASSES: tuple[str, ...] = tuple(OBJECTS)
 SIZE = 128
 COUNTS = (2, 3, 4)
 AREA = (0.02, 0.10)  # visible share of the image, of every object
-DRAWN_AREA = (0.028, 0.085)  # share that is aimed at, before occlusion and rounding
+DRAWN_AREA = (0.03, 0.09)  # share that is aimed at, before occlusion and rounding
 VISIBLE = 0.9  # of an object's own silhouette, at least
 
 TRAINING_SEEDS = range(1_000_000, 2_000_000)  # every seed below is fresh: never used in training

@@ -29,9 +29,7 @@ class RunContext(Protocol):
     def check(self) -> None:
         """Raise Cancelled or DeadlinePassed when the work is no longer wanted."""
 
-    def progress(
-        self, done: int, total: int, unit: str = "rows", partial: Callable[[], Array] | None = None
-    ) -> None:
+    def progress(self, done: int, total: int, unit: str = "rows", partial: Callable[[], Array] | None = None) -> None:
         """Report progress; ``partial`` is called only when somebody will look at the map so far."""
 
     def exhausted(self, rows: int) -> bool:
@@ -94,43 +92,76 @@ class Explainable(Protocol):
         """Value name of the layer CAM methods explain by default; None where no cut with space exists."""
 
     def program(
-        self, method: str, structure: tuple[Any, ...], entry: str, build: Callable[[ir.Model], ir.Model]
+        self, method: str, structure: tuple[Any, ...], batch: Batch, build: Callable[[Graph], ir.Model]
     ) -> Program:
-        """The compiled program of this method, cached by (digest, method, structure, entry).
+        """The compiled program of this method, cached by (digest, method, structure, kind of input).
 
         Args:
             method: registry name.
             structure: parameters that change the graph (layer, K == 1, …); hashable.
-            entry: ``image`` (input ``image`` float32 [N,H,W,C]) or ``tensor`` (the model's own input).
-            build: called on a miss with the white-box graph: inputs as ``entry`` says, outputs the model's own and
-                ``scores`` float [N, classes] (logits where the file has them).
+            batch: the inputs: images enter in front of the preprocessing, tensors at the model's own input.
+            build: called on a miss with the white-box graph; returns the program's graph (it may change in place).
+
+        Raises:
+            UnsupportedModel, UnsupportedGradient: the model cannot be explained this way.
         """
 
     def scores(self, batch: Batch, score: str, run: RunContext | None = None) -> Array:
         """float32 [N, classes] of the served file. ``score``: ``logit`` or ``probability``."""
 
     def compose(
-        self, method: str, structure: tuple[Any, ...], entry: str, build: Callable[[ir.Model], ir.Model]
+        self, method: str, structure: tuple[Any, ...], batch: Batch, build: Callable[[Graph], ir.Model]
     ) -> Composer:
         """A black-box composer: its output rows go into the untouched file without leaving the device.
 
-        ``build`` gets a graph ``image`` (or the own input) -> the model's own input and puts masks in front of it.
+        ``build`` gets the preprocessing graph alone (for tensors: an identity) and puts masks in front of it.
         """
 
-    def spatial(self, entry: str) -> tuple[int, int] | None:
-        """(H, W) of the input where it has space, else None."""
+    def primary(self, batch: Batch) -> str:
+        """Name of the input that is explained: ``image``, or the model's own float input for tensors."""
+
+    def plane(self, batch: Batch) -> tuple[int, int | None]:
+        """Axes (rows, columns) of the explained input over which patches slide; columns None for sequences."""
 
     def layer(self, name: str) -> str:
-        """The value name meant by ``name``; raises UnknownValue with the nearest names."""
+        """The value name meant by ``name`` ("" = the default layer).
+
+        Raises:
+            UnknownValue: no such value, with the nearest names; or no default layer in this model.
+        """
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The white-box graph a program is built from: a fresh copy, free to be changed.
+
+    Attributes:
+        model: inputs: ``image`` or the model's own; outputs: the model's own.
+        scores: name of the value [N, classes] with the class scores (logits where the file has them).
+        entry: name of the input that is explained.
+        image: whether ``entry`` is a float image [N, H, W, C].
+        channels: channel axis by value name, where known (1 where not listed).
+        plane: axes (rows, columns) of ``entry`` that are space; columns None for sequences.
+        form: ``cpu`` or ``cuda``.
+    """
+
+    model: ir.Model
+    scores: str
+    entry: str
+    image: bool
+    channels: Mapping[str, int]
+    plane: tuple[int, int | None]
+    form: str
 
 
 class Composer(Protocol):
     """Composer and served model as one call."""
 
+    rows: int
+    """Number of composed rows per call that keeps the model busy and every node short."""
+
     def scores(self, feeds: Mapping[str, Array], score: str, run: RunContext | None = None) -> Array:
         """float32 [rows, classes] for composed rows. ``score``: ``logit`` or ``probability``."""
-
-    rows: int  # best number of rows per call
 
 
 @dataclass(frozen=True)
@@ -139,6 +170,7 @@ class Explanation:
 
     attributions: tuple[tuple[Attribution, ...], ...] = ()
     activations: tuple[tuple[LayerActivations, ...], ...] = ()
+    scores: Array | None = None  # float32 [N, classes] as the program computed them
     rows: int = 0
     truncated: bool = False
     notes: tuple[str, ...] = ()
@@ -220,9 +252,7 @@ class Explainer:
         hints = typing.get_type_hints(self.parameters)
         for name in given:
             if name not in fields:
-                raise InvalidRequest(
-                    f"{self.name}.{name}", f"no such parameter; it has {', '.join(fields) or 'none'}"
-                )
+                raise InvalidRequest(f"{self.name}.{name}", f"no such parameter; it has {', '.join(fields) or 'none'}")
         values = {
             name: _checked(f"{self.name}.{name}", value, hints[name], fields[name].metadata)
             for name, value in given.items()
@@ -248,9 +278,7 @@ def explainer(
         if name in EXPLAINERS:
             raise ValueError(f"method {name!r} is registered twice")
         summary = (function.__doc__ or "").strip().splitlines()[0]
-        EXPLAINERS[name] = Explainer(
-            name, kind, parameters, function, summary, loops, needs_layer, needs_target
-        )
+        EXPLAINERS[name] = Explainer(name, kind, parameters, function, summary, loops, needs_layer, needs_target)
         return function
 
     return register
@@ -294,16 +322,8 @@ def _checked(path: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> Any:
         raise InvalidRequest(path, f"{value!r} is not one of {', '.join(meta['choices'])}")
     low, high = meta["ge"], meta["le"]
     if (low is not None and value < low) or (high is not None and value > high):
-        bounds = (
-            f"at least {low}"
-            if high is None
-            else f"{low} to {high}"
-            if low is not None
-            else f"at most {high}"
-        )
-        raise InvalidRequest(
-            path, f"{value} is out of range: {bounds}{' ' + meta['unit'] if meta['unit'] else ''}"
-        )
+        bounds = f"at least {low}" if high is None else f"{low} to {high}" if low is not None else f"at most {high}"
+        raise InvalidRequest(path, f"{value} is out of range: {bounds}{' ' + meta['unit'] if meta['unit'] else ''}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Encoded pictures (or decoded arrays) to raw uint8 pixels, with a cap on pixels that is read from the header.
+"""Encoded pictures (or decoded arrays) to raw uint8 pixels, with a cap on pixels read from the header.
 
 What comes out is what the person saw: turned by EXIF, the first frame of an animation, 16 bits scaled to 8,
 transparency laid over white. Resizing is :mod:`service.models.resize`.
@@ -54,12 +54,12 @@ def decode(
         extra: read BMP and GIF too (files of the person at the command line, not of a remote caller).
 
     Returns:
-        uint8 [H, W, channels], C-contiguous, in grey levels 0-255. Transparent parts are laid over white; 16-bit
-        grey is scaled by 255/65535 and rounded; CMYK is converted without a colour profile.
+        uint8 [H, W, channels], C-contiguous, in grey levels 0-255. Transparent parts are laid over white;
+        16-bit grey is scaled by 255/65535 and rounded; CMYK is converted without a colour profile.
 
     Raises:
-        InvalidRequest: empty, not a picture, another format, truncated, too many pixels, or an array of another
-            dtype or shape.
+        InvalidRequest: empty, not a picture, another format, truncated, too many pixels, or an array of
+            another dtype or shape.
     """
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, not {channels}")
@@ -78,9 +78,7 @@ def grey(rgb: Array) -> Array:
 def _from_array(array: Array, field: str, max_pixels: int) -> Array:
     shape = list(array.shape)
     if array.dtype != np.uint8:
-        raise InvalidRequest(
-            field, f"pixels must be uint8 (0-255), not {array.dtype}; pass other numbers as a tensor"
-        )
+        raise InvalidRequest(field, f"pixels must be uint8 (0-255), not {array.dtype}; pass other numbers as a tensor")
     if not (array.ndim == 2 or (array.ndim == 3 and shape[2] in (1, 3, 4))) or 0 in shape:
         raise InvalidRequest(
             field, f"pixels must have the shape [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], not {shape}"
@@ -121,13 +119,15 @@ def _check_size(width: int, height: int, field: str, max_pixels: int) -> None:
 
 def _too_large(field: str, size: str, max_pixels: int) -> InvalidRequest:
     return InvalidRequest(
-        field, f"the image has{size} more than the limit of {max_pixels / 1e6:g} megapixels; scale it down first"
+        field,
+        f"the image has{size} more than the limit of {max_pixels / 1e6:g} megapixels; scale it down first",
     )
 
 
 def _not_an_image(data: bytes, formats: tuple[str, ...]) -> str:
     names = ", ".join("WebP" if f == "WEBP" else f for f in formats)
-    kind = next((k for s, k in _SIGNATURES.items() if data.lstrip()[: len(s)] == s or data.startswith(s)), "")
+    start = data[:64].lstrip()
+    kind = next((k for s, k in _SIGNATURES.items() if start.startswith(s)), "")
     if data[4:8] == b"ftyp":
         kind = "AVIF, HEIC or a video"
     if kind in formats:

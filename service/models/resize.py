@@ -13,16 +13,21 @@ from service.models.card import FILTERS, InputCard, Resize
 from service.types import Array, Geometry
 
 CROP_ABOVE = 96
-"""Square inputs with more pixels a side than this are cropped by default, others are fed the whole picture."""
+"""Square inputs with more pixels a side than this are cropped by default, others get the whole picture."""
+
+MAX_RESIZED = 8_000_000
+"""Pixels of a resized picture. Beyond (1 x 10^7 would become 256 x 2.6 · 10^9) only the crop is computed;
+its levels may differ slightly from those of the whole."""
 
 
 def rule(card: InputCard, size: tuple[int, int]) -> Resize:
     """The card's ``resize``, or the convention for this input size.
 
-    ImageNet classifiers take the centre of the picture; digits, thumbnails, faces (inputs up to ``CROP_ABOVE``
-    pixels) and inputs that are not square are fed the whole picture.
+    ImageNet classifiers take the centre of the picture; digits, thumbnails, faces (inputs up to
+    ``CROP_ABOVE`` pixels) and inputs that are not square are fed the whole picture.
     """
-    return card.resize or ("crop" if size[0] == size[1] > CROP_ABOVE else "stretch")
+    crop = card.resize_to is not None or size[0] == size[1] > CROP_ABOVE
+    return card.resize or ("crop" if crop else "stretch")
 
 
 def short_side(card: InputCard, size: tuple[int, int]) -> int:
@@ -43,9 +48,9 @@ def short_side(card: InputCard, size: tuple[int, int]) -> int:
 def fit(image: Array, card: InputCard, size: tuple[int, int]) -> tuple[Array, Geometry]:
     """``image`` at the model's size.
 
-    ``crop``: scaled so that the short side becomes :func:`short_side` (a picture that has the model's size too:
-    the rule is the same for all), then the centre. ``stretch``: both sides scaled on their own. ``pad``: scaled to
-    fit, centred on ``pad_value``.
+    ``crop``: scaled so that the short side becomes :func:`short_side` (a picture that has the model's size
+    too: the rule is the same for all), then the centre. ``stretch``: both sides scaled on their own.
+    ``pad``: scaled to fit, centred on ``pad_value``.
 
     Args:
         image: uint8 [h, w, C], C = 1 or 3.
@@ -53,8 +58,8 @@ def fit(image: Array, card: InputCard, size: tuple[int, int]) -> tuple[Array, Ge
         size: (H, W) of the model's input.
 
     Returns:
-        uint8 [H, W, C], and the geometry. For ``pad`` the crop's top and left are negative: it reaches beyond the
-        resized picture.
+        uint8 [H, W, C], and the geometry. For ``pad`` the crop's top and left are negative: it reaches
+        beyond the resized picture.
 
     Raises:
         InvalidRequest: the card's ``resize_to`` is smaller than the model's input.
@@ -81,10 +86,13 @@ def _crop(image: Array, card: InputCard, size: tuple[int, int]) -> tuple[Array, 
     else:
         resized = (cover_h, max(cover_w, round(w * cover_h / h)))
     top, left = (resized[0] - H) // 2, (resized[1] - W) // 2
-    # Only the pixels that stay are computed: a picture of 1 x 10^7 pixels would be 256 x 2.6 · 10^9 resized.
+    geometry = Geometry((h, w), resized, (top, left, H, W))
+    if resized[0] * resized[1] <= MAX_RESIZED:
+        whole = _scale(image, card, resized)
+        return np.ascontiguousarray(whole[top : top + H, left : left + W]), geometry
     y, x = h / resized[0], w / resized[1]
     box = (left * x, top * y, min((left + W) * x, w), min((top + H) * y, h))
-    return _scale(image, card, size, box), Geometry((h, w), resized, (top, left, H, W))
+    return _scale(image, card, size, box), geometry
 
 
 def _pad(image: Array, card: InputCard, size: tuple[int, int]) -> tuple[Array, Geometry]:

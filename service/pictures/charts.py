@@ -61,11 +61,16 @@ def bar_chart(
     return picture
 
 
+def as_bars(values: Array) -> bool:
+    """Whether :func:`tensor_picture` draws ``values`` as bars: one axis, at most 64 numbers."""
+    return sum(n > 1 for n in values.shape) < 2 and values.size <= MOST_BARS
+
+
 def tensor_picture(values: Array, scale: Scale, box: int) -> tuple[Image.Image, str]:
     """A picture of an attribution that has the shape of a tensor input.
 
-    Axes of length 1 are dropped. Up to 64 numbers are bars, more are a strip; two axes are a field of colour; of more
-    axes the leading ones are folded: added up where signed, else their maximum.
+    Axes of length 1 are dropped. Up to 64 numbers are bars, more are a strip; two axes are a field of colour;
+    of more axes the leading ones are folded: added up where signed, else their maximum.
 
     Args:
         values: float, any shape.
@@ -83,7 +88,7 @@ def tensor_picture(values: Array, scale: Scale, box: int) -> tuple[Image.Image, 
     if folded:
         flat = values.reshape(-1, *values.shape[-2:])
         values = flat.sum(axis=0) if scale.signed else flat.max(axis=0)
-    if values.ndim < 2 and values.size <= MOST_BARS:
+    if as_bars(values):
         row = np.atleast_1d(values)
         labels = [str(i) for i in range(len(row))]
         return bar_chart(row, labels, (min(box, 240), box), coloured=scale.signed), f"{len(row)} entries"

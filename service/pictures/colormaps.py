@@ -1,7 +1,7 @@
 """Colour maps whose lightness runs evenly, generated from a few control points in OKLCh.
 
-Lightness L (0..1), chroma C and hue h (degrees) follow a smooth curve through the points; colours outside sRGB
-lose chroma, never lightness. OKLab: B. Ottosson, "A perceptual color space for image processing" (2020).
+Lightness L (0..1), chroma C and hue h (degrees) follow a smooth curve through the points; colours outside
+sRGB lose chroma, never lightness. OKLab: B. Ottosson, "A perceptual color space for image processing" (2020).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def apply(values: Array, cmap: str) -> Array:
     if np.isnan(values).any():
         raise InvalidRequest("values", "has NaN; a colour needs a number")
     entry = np.rint(np.clip(values, 0.0, 1.0) * (len(colours) - 1)).astype(np.intp)
-    return colours[entry]
+    return np.asarray(colours[entry])
 
 
 def _colours(points: tuple[tuple[float, ...], ...], n: int) -> Array:
@@ -85,11 +85,11 @@ def _colours(points: tuple[tuple[float, ...], ...], n: int) -> Array:
     for step in 0.5 ** np.arange(1, 13):  # bisection: the largest share of the chroma that sRGB can show
         inside = _in_gamut(_oklch_to_linear(L, C * (share + step), h))
         share = np.where(inside, share + step, share)
-    return np.rint(255 * _gamma(_oklch_to_linear(L, C * share, h))).astype(np.uint8)
+    return np.asarray(np.rint(255 * _gamma(_oklch_to_linear(L, C * share, h))), np.uint8)
 
 
 def _hermite(at: Array, x: Array, y: Array) -> Array:
-    """Cubic through (x, y) with central differences as slopes: no edges where a linear map would show bands."""
+    """Cubic through (x, y), slopes by central differences: no edges where a linear map would show bands."""
     slope = np.gradient(y, x)
     i = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
     width = x[i + 1] - x[i]

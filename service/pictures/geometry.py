@@ -17,15 +17,15 @@ def to_original(
 ) -> Array:
     """A map at the model's input laid back on the caller's image.
 
-    Pixel i of the original has its centre at ``(i + ½) · resized / original − crop`` on the model's input. There the
-    map is read with a triangle filter as wide as one pixel of the coarser of the two grids, so that no value
-    is lost where the original is smaller than the model's input.
+    Pixel i of the original has its centre at ``(i + ½) · resized / original − crop`` on the model's input.
+    There the map is read with a triangle filter as wide as one pixel of the coarser of the two grids, so that
+    no value is lost where the original is smaller than the model's input.
 
     Args:
         values: float [h, w]; covers the crop, at the model's input size or coarser.
         geometry: how the caller's image became the input.
         fill: value outside the crop; see :func:`inside_crop`.
-        size: (height, width) of the result where the original is to be shown smaller or larger; None = its own size.
+        size: (height, width) of the result, where the original is shown smaller or larger; None = its own.
         nearest: read the nearest value instead.
 
     Returns:

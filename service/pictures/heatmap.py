@@ -21,7 +21,7 @@ class Scale:
     """Which numbers the ends of the colour map stand for.
 
     Attributes:
-        low, high: value of the first and the last colour: 0 and ``high``, or −``high`` and ``high`` where signed.
+        low, high: value of the first and the last colour: 0 and ``high``, signed −``high`` and ``high``.
         signed: whether negative values have a meaning; zero is then the middle of the colour map.
         minimum, maximum: the map's own extremes; values beyond ``low`` and ``high`` get the end colours.
         flat: all values are the same: there is nothing to see, and no contrast is made up.
@@ -56,9 +56,9 @@ class Scale:
 def scale_of(values: Array, signed: bool = False, percentile: float | None = None) -> Scale:
     """The scale of one map.
 
-    Unsigned: 0 to the largest value (or to ``percentile``). Signed: symmetric around zero, to the 99.5th percentile of
-    the absolute values (or ``percentile``), so that single extreme pixels do not wash out the rest.
-    Where the percentile itself is zero (few pixels are not), the largest value is taken.
+    Unsigned: 0 to the largest value (or to ``percentile``). Signed: symmetric around zero, to the 99.5th
+    percentile of the absolute values (or ``percentile``), so that single extreme pixels do not wash out the
+    rest. Where the percentile itself is zero (few pixels are not), the largest value is taken.
 
     Args:
         values: float, any shape; negative values of an unsigned map count as zero.
@@ -101,6 +101,15 @@ def checked(values: Array) -> Array:
     return values
 
 
+def checked_map(values: Array) -> Array:
+    """``values``, if they are [height, width] and can be drawn; else raises as :func:`checked` does."""
+    if values.ndim != 2:
+        raise InvalidRequest(
+            "attribution.values", f"has shape {list(values.shape)}; a heat map needs [height, width]"
+        )
+    return checked(values)
+
+
 def heatmap(
     values: Array,
     signed: bool = False,
@@ -126,8 +135,9 @@ def heatmap(
     Raises:
         InvalidRequest: not [h, w]; empty; NaN or infinite values.
     """
-    scale = scale or scale_of(_plane(values), signed, percentile)
-    shown = resample(checked(_plane(values)), size, nearest=nearest) if size else values
+    values = checked_map(values)
+    scale = scale or scale_of(values, signed, percentile)
+    shown = resample(values, size, nearest=nearest) if size else values
     return colormaps.apply(scale.unit(shown), "signed" if scale.signed else "heat")
 
 
@@ -139,7 +149,7 @@ def overlay(
     alpha: float = ALPHA,
     scale: Scale | None = None,
 ) -> Array:
-    """A map over a photo: opacity = alpha · √(strength), so that where the map is zero the photo is untouched.
+    """A map over a photo: opacity = alpha · strength, so that where the map is zero the photo is untouched.
 
     Args:
         image: uint8 [H, W, 3].
@@ -155,22 +165,16 @@ def overlay(
         InvalidRequest: shapes that are not as above; NaN or infinite values; ``alpha`` outside 0..1.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise InvalidRequest("image", f"is {image.dtype} {list(image.shape)}; an overlay needs uint8 [H, W, 3]")
+        raise InvalidRequest(
+            "image", f"is {image.dtype} {list(image.shape)}; an overlay needs uint8 [H, W, 3]"
+        )
     if not 0.0 <= alpha <= 1.0:
         raise InvalidRequest("alpha", f"{alpha} is out of range: 0 to 1")
-    scale = scale or scale_of(_plane(values), signed)
-    checked(_plane(values))
+    values = checked_map(values)
+    scale = scale or scale_of(values, signed)
     height, width = image.shape[:2]
     shown = values if values.shape == (height, width) else resample(values, (height, width))
     colours = colormaps.apply(scale.unit(shown), "signed" if scale.signed else "heat")
-    opacity = (alpha * np.sqrt(scale.strength(shown)))[..., None]
+    opacity = (alpha * scale.strength(shown))[..., None]
     mixed = image * (1.0 - opacity) + colours * opacity
     return np.rint(mixed).astype(np.uint8)
-
-
-def _plane(values: Array) -> Array:
-    if values.ndim != 2:
-        raise InvalidRequest(
-            "attribution.values", f"has shape {list(values.shape)}; a heat map needs [height, width]"
-        )
-    return values

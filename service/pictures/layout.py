@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw
 
 from service.pictures.style import GAP, INK, MARGIN, MUTED, PAPER, SMALL, TEXT, TIGHT, TITLE, Colour
-from service.pictures.text import Align, draw_text, line_height, shorten, width
+from service.pictures.text import Align, draw_text, line_height, shorten, width, wrap
 
 
 def beside(blocks: Sequence[Image.Image], gap: int = GAP) -> Image.Image:
@@ -60,17 +60,32 @@ def lines_block(
     return out
 
 
-def page(title: str, subtitle: str, body: Image.Image, footer: Sequence[str] = ()) -> Image.Image:
-    """``body`` with margins, under a title and above small print; as wide as the body, or as a short title needs."""
-    wanted = max((width(t, s) for t, s in ((title, TITLE), (subtitle, TEXT))), default=0.0)
+def page(
+    title: str,
+    subtitle: str,
+    body: Image.Image,
+    footer: Sequence[str] = (),
+    sizes: tuple[int, int, int] = (TITLE, TEXT, SMALL),
+) -> Image.Image:
+    """``body`` with margins, under a title and above small print; as wide as the body or a short title.
+
+    Args:
+        title: one line; "" = none.
+        subtitle: one line; "" = none.
+        body: the pictures.
+        footer: sentences; long ones are broken into up to three lines.
+        sizes: type sizes of title, subtitle and footer.
+    """
+    wanted = max((width(t, s) for t, s in ((title, sizes[0]), (subtitle, sizes[1]))), default=0.0)
     inner = max(body.width, min(round(wanted) + 2, 520))
     blocks = []
-    heading = [(t, s, c) for t, s, c in ((title, TITLE, INK), (subtitle, TEXT, MUTED)) if t]
+    heading = [(t, s, c) for t, s, c in ((title, sizes[0], INK), (subtitle, sizes[1], MUTED)) if t]
     if heading:
         blocks.append(lines_block(heading, inner, bold_first=bool(title)))
     blocks.append(body)
     if footer:
-        blocks.append(lines_block([(line, SMALL, MUTED) for line in footer], inner))
+        small = [part for sentence in footer for part in wrap(sentence, sizes[2], inner - 1, 3)]
+        blocks.append(lines_block([(line, sizes[2], MUTED) for line in small], inner))
     content = stack(blocks, GAP - 2)
     out = Image.new("RGB", (inner + 2 * MARGIN, content.height + 2 * MARGIN - TIGHT), PAPER)
     out.paste(content, (MARGIN, MARGIN - TIGHT))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw
 
 from graph_tools.errors import InvalidRequest
-from service.pictures.charts import empty, framed, tensor_picture
+from service.pictures.charts import as_bars, empty, framed, tensor_picture
 from service.pictures.layout import beside, lines_block, page, stack
 from service.pictures.legend import legend_bar
 from service.pictures.predictions import draw_mark, predictions_block
@@ -52,7 +52,7 @@ def explanation_picture(
         method: registry name of the method.
         title: "" = the method in words.
         attributions: which maps, in this order; None = all.
-        alpha: opacity of the strongest value over the photo, 0..1.
+        alpha: opacity of the strongest value over the photo, 0..1; see :func:`tile.map_over`.
         footer: small print.
 
     Returns:
@@ -66,7 +66,7 @@ def explanation_picture(
     photo = photo_of(item, box)
     layers = {a.layer for a in chosen}
     head_rows = max([_head_rows(a, _column_width(photo, box), len(layers) > 1) for a in chosen], default=2)
-    columns = [_input_column(photo, item, head_rows)] if photo else []
+    columns = [_input_column(photo, head_rows)] if photo else []
     columns += [_map_column(photo, a, box, head_rows, len(layers) > 1, alpha) for a in chosen]
     first = columns[: IN_A_ROW + 1]
     if item.predictions:
@@ -82,14 +82,22 @@ def explanation_picture(
 
 def words(method: str) -> str:
     """A method's registry name as a title: ``grad_cam`` -> ``Grad-CAM``."""
-    upper = {"cam": "CAM", "lrp": "LRP", "ig": "IG", "rise": "RISE", "lime": "LIME", "shap": "SHAP", "pp": "++"}
+    upper = {
+        "cam": "CAM",
+        "lrp": "LRP",
+        "ig": "IG",
+        "rise": "RISE",
+        "lime": "LIME",
+        "shap": "SHAP",
+        "pp": "++",
+    }
     text = " ".join(upper.get(word, word) for word in method.split("_"))
     text = text.replace(" CAM", "-CAM").replace(" ++", "++")
     return text[:1].upper() + text[1:]
 
 
 def target_lines(target: ResolvedTarget, limit: float, size: int = TEXT) -> list[list[tuple[str, str]]]:
-    """A target as lines of (kind, text) runs, kind ``for``, ``minus`` or ``against``: ``A − B`` in one line or two."""
+    """``A − B`` in one line or two, each as runs of (``for``, ``minus`` or ``against``, text)."""
     label = target.label or f"class {target.index}"
     if target.minus_index is None:
         return [[("for", label)]]
@@ -111,7 +119,7 @@ def target_block(target: ResolvedTarget, limit: int, size: int = TEXT) -> Image.
             colour = {"for": FOR, "minus": INK, "against": AGAINST}[kind]
             shown = text if kind == "minus" else shorten(text, size, limit - x - 1)
             draw_text(draw, (x, y), shown, size, colour)
-            x += width(text, size) + (0.5 * size * text.count(" ") if kind == "minus" else 0)
+            x += width(text, size)
     return out
 
 
@@ -120,7 +128,9 @@ def _chosen(attributions: Sequence[Attribution], indices: Sequence[int] | None) 
         return list(attributions)
     for i in indices:
         if not 0 <= i < len(attributions):
-            raise InvalidRequest("attributions", f"{i} is out of range: this item has {len(attributions)} maps")
+            raise InvalidRequest(
+                "attributions", f"{i} is out of range: this item has {len(attributions)} maps"
+            )
     return [attributions[i] for i in indices]
 
 
@@ -134,7 +144,7 @@ def _head_rows(attribution: Attribution, limit: int, with_layer: bool) -> int:
     return rows + (with_layer and bool(attribution.layer))
 
 
-def _input_column(photo: Photo, item: ItemResult, head_rows: int) -> Image.Image:
+def _input_column(photo: Photo, head_rows: int) -> Image.Image:
     height, width_ = photo.geometry.original
     lines = [("Input", HEAD, INK), (f"{width_} x {height} pixels", SMALL, MUTED)]
     head = lines_block(lines, _column_width(photo, 0), bold_first=True, rows=max(2, head_rows))
@@ -165,4 +175,9 @@ def _map_column(
         blocks.append(lines_block(lines, limit))
     if wanted > used:
         blocks.append(Image.new("RGB", (1, wanted - used), PAPER))
-    return stack([stack(blocks, 0), picture, legend_bar(scale, picture.width)])
+    if photo or not as_bars(attribution.values):
+        legend = legend_bar(scale, picture.width)
+    else:
+        text = "red: for the target · blue: against it" if scale.signed else ""
+        legend = lines_block([(text, SMALL, MUTED)], picture.width)
+    return stack([stack(blocks, 0), picture, legend])

@@ -38,4 +38,4 @@ def read_metadata(png: bytes) -> dict[str, str]:
     """The text chunks of a PNG."""
     with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
         image.load()
-        return {k: str(v) for k, v in image.info.items() if isinstance(v, str)}
+        return {str(k): v for k, v in image.info.items() if isinstance(v, str)}

@@ -26,9 +26,9 @@ BOX = 320  # longest side of a picture where there are few
 BOX_MANY = 224  # and where there are many
 SHEET_BOX = 184  # and on a contact sheet
 PREDICTIONS = 270  # width of the list of predictions
-TINY = 128  # images up to this side are enlarged by whole factors, every pixel kept visible
+TINY = 64  # images up to this side are enlarged by whole factors, every pixel kept visible
 
-ALPHA = 0.72  # opacity of the strongest value on a photo
+ALPHA = 0.8  # opacity of the strongest value on a photo
 
 
 def number(value: float) -> str:
@@ -47,5 +47,7 @@ def number(value: float) -> str:
 
 
 def probability(value: float) -> str:
-    """``value`` in 0..1 with three significant digits; ``<0.001`` where it would be unreadable."""
-    return "<0.001" if value < 0.001 else number(value)
+    """``value`` in 0..1 with three decimals; ``<0.001`` and ``>0.999`` where rounding would say 0 or 1."""
+    if 0 < value < 0.0005:
+        return "<0.001"
+    return ">0.999" if 0.9995 <= value < 1 else f"{value:.3f}"

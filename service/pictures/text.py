@@ -1,6 +1,6 @@
 """Text with Pillow's built-in font: measured, shortened, wrapped, drawn.
 
-The built-in font has ASCII only. Accents are dropped, ``−`` and ``·`` are drawn here, other characters become ``?``.
+The built-in font has ASCII only. Accents are dropped, ``−`` and ``·`` are drawn here, others become ``?``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _REPLACE = str.maketrans({
     "…": "...", "×": "x", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"',
     "ß": "ss", "ø": "o", "Ø": "O", "æ": "ae", "Æ": "AE", "œ": "oe", "ł": "l", "Ł": "L", "đ": "d", "ı": "i",
 })  # fmt: skip
+_SPACE = re.compile(r"\s+")
 _RUNS = re.compile(f"([{MINUS}{DOT}])")
 
 
@@ -36,7 +37,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 def drawable(text: str) -> str:
     """``text`` in one line, in characters that can be drawn."""
     out = []
-    for c in unicodedata.normalize("NFKD", " ".join(text.translate(_REPLACE).split())):
+    for c in unicodedata.normalize("NFKD", _SPACE.sub(" ", text.translate(_REPLACE))):
         if c in (MINUS, DOT) or " " <= c <= "~":
             out.append(c)
         elif not unicodedata.combining(c):
@@ -71,7 +72,7 @@ def shorten(text: str, size: int, limit: float) -> str:
 
 
 def wrap(text: str, size: int, limit: float, lines: int) -> list[str]:
-    """``text`` broken at spaces into at most ``lines`` lines of ``limit`` pixels; the last one is shortened."""
+    """``text`` broken at spaces into at most ``lines`` lines of ``limit`` pixels; the last is shortened."""
     words = drawable(text).split(" ")
     out: list[str] = []
     while words and len(out) < lines - 1:
@@ -127,7 +128,7 @@ def _draw_run(
         left, top, right, bottom = face.getbbox("+", anchor="ls")
         middle = round(baseline + (top + bottom) / 2)
         thick = max(1, round(size / 14))
-        draw.rectangle((round(x + left), middle, round(x + right) - 1, middle + thick - 1), fill=colour)
+        draw.rectangle((round(x + left), middle, round(x + right) - 2, middle + thick - 1), fill=colour)
     elif run == DOT:
         draw.text((x, round(baseline - 0.26 * size)), ".", colour, face, anchor="ls")
     else:

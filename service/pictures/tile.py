@@ -9,11 +9,12 @@ from PIL import Image
 
 from graph_tools.errors import InvalidRequest
 from service.pictures.geometry import inside_crop, resample, stretched, to_original
-from service.pictures.heatmap import Scale, checked, overlay, scale_of
+from service.pictures.heatmap import Scale, checked_map, overlay, scale_of
 from service.pictures.style import ALPHA, TINY
 from service.types import Array, Attribution, Geometry, ItemResult
 
 SPARSE = 99.5  # percentile for unsigned maps per pixel: a few extreme gradients would leave the rest black
+DIMMED = 0.45  # brightness of the photo under such a map
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Photo:
 def photo_of(item: ItemResult, box: int) -> Photo | None:
     """The image of ``item``, enlarged or reduced to fit ``box`` x ``box``; None for tensor inputs.
 
-    Images up to 128 pixels are enlarged by a whole factor without smoothing.
+    Images up to 64 pixels are enlarged by a whole factor without smoothing.
     """
     source = item.original if item.original is not None else item.image
     if source is None:
@@ -57,25 +58,36 @@ def photo_of(item: ItemResult, box: int) -> Photo | None:
     geometry = geometry or stretched((height, width))
     if geometry.original != (height, width):
         raise InvalidRequest(
-            "geometry.original", f"is {geometry.original}, but the image is {height} x {width} (height x width)"
+            "geometry.original",
+            f"is {geometry.original}, but the image is {height} x {width} (height x width)",
         )
     longest = max(height, width)
     if longest <= min(TINY, box):
         factor = box // longest
         return Photo(_repeat(image, factor), factor, geometry)
+    filter_ = Image.Resampling.LANCZOS if longest > box else Image.Resampling.BICUBIC
     size = (max(1, round(width * box / longest)), max(1, round(height * box / longest)))
-    shown = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+    shown = Image.fromarray(image).resize(size, filter_)
     return Photo(np.asarray(shown), 0, geometry)
 
 
 def map_scale(attribution: Attribution) -> Scale:
     """The scale of an attribution: its maximum; for maps per pixel the 99.5th percentile."""
-    per_pixel = not attribution.signed and not attribution.layer
-    return scale_of(attribution.values, attribution.signed, SPARSE if per_pixel else None)
+    return scale_of(attribution.values, attribution.signed, SPARSE if per_pixel(attribution) else None)
+
+
+def per_pixel(attribution: Attribution) -> bool:
+    """Whether the map is a number per pixel without a sign, like gradients: fine grain, few large values."""
+    return not attribution.signed and not attribution.layer and attribution.values.ndim == 2
 
 
 def map_over(
-    photo: Photo, attribution: Attribution, scale: Scale, *, alpha: float = ALPHA, outline: Array | None = None
+    photo: Photo,
+    attribution: Attribution,
+    scale: Scale,
+    *,
+    alpha: float = ALPHA,
+    outline: Array | None = None,
 ) -> Image.Image:
     """The attribution over the photo; what the model did not see is faded and hatched.
 
@@ -83,19 +95,30 @@ def map_over(
         photo: see :func:`photo_of`.
         attribution: [h, w] at the model's input size or coarser.
         scale: see :func:`map_scale`.
-        alpha: opacity of the strongest value.
+        alpha: opacity of the strongest value; unsigned maps per pixel: at least 0.95, on a darkened photo.
         outline: bool, of the caller's image: drawn as a white line around the region.
     """
-    shown = overlay(photo.pixels, photo.lay(checked(attribution.values)), alpha=alpha, scale=scale)
+    values = photo.lay(checked_map(attribution.values))
+    under = photo.pixels
+    if per_pixel(attribution) and not scale.flat:  # fine grain is lost on a bright photo
+        under = np.rint(under * DIMMED).astype(np.uint8)
+        alpha = max(alpha, 0.95)
+    shown = overlay(under, values, alpha=alpha, scale=scale)
     if outline is not None:
         shown = _outlined(shown, outline)
     inside = photo.inside()
-    return Image.fromarray(shown if inside.all() else np.where(inside[..., None], shown, _unseen(shown)))
+    return Image.fromarray(
+        shown if inside.all() else np.where(inside[..., None], shown, _unseen(photo.pixels))
+    )
 
 
 def rgb(image: Array) -> Array:
     """uint8 [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] as uint8 [H, W, 3] (alpha over white)."""
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
+    if (
+        image.dtype != np.uint8
+        or image.ndim not in (2, 3)
+        or (image.ndim == 3 and image.shape[2] not in (1, 3, 4))
+    ):
         raise InvalidRequest(
             "image", f"is {image.dtype} {list(image.shape)}; pictures need uint8 [H, W] or [H, W, 1|3|4]"
         )

@@ -25,7 +25,8 @@ class Case:
 
     ``operands``: arrays (float64 ones become graph inputs), or a tuple = shape, drawn from the seeded generator in
     [-1, 1] away from 0 by 0.05; None = absent input. ``wrt`` defaults to every float64 operand. ``constants`` are
-    indices of operands that are initializers instead of graph inputs.
+    indices of operands that are initializers instead of graph inputs, ``runtime`` those of integer operands that are
+    graph inputs instead of initializers. ``through`` are the outputs that are differentiated.
     """
 
     op: str
@@ -34,13 +35,17 @@ class Case:
     id: str = ""
     wrt: tuple[int, ...] = ()
     constants: tuple[int, ...] = ()
+    runtime: tuple[int, ...] = ()
     outputs: int = 1
+    through: tuple[int, ...] = (0,)
     opset: int = 18
     domain: str = ""
     low: float = -1.0
     high: float = 1.0
     ort: bool = True  # also in ONNX Runtime float32
     reference: bool = True  # float64 by the reference evaluator
+    open_dims: bool = True  # also with every dimension unknown
+    numeric: bool = True  # False: central differences cannot see this gradient; an exact test beside the row does
 
     @property
     def label(self) -> str:
@@ -72,7 +77,7 @@ def build(case: Case, kind: type, open_dims: bool = False) -> tuple[onnx.ModelPr
             a = a.astype(kind)
         name = f"x{i}"
         names.append(name)
-        if i in case.constants or a.dtype.kind not in "f":
+        if i in case.constants or (a.dtype.kind not in "f" and i not in case.runtime):
             initializers.append(onnx.numpy_helper.from_array(a, name))
             continue
         shape = [f"d{i}_{j}" for j in range(a.ndim)] if open_dims else list(a.shape)
@@ -81,9 +86,8 @@ def build(case: Case, kind: type, open_dims: bool = False) -> tuple[onnx.ModelPr
     outs = [f"y{i}" for i in range(case.outputs)]
     node = onnx.helper.make_node(case.op, names, outs, name="the_node", domain=case.domain, **case.attrs)
     elem = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind))
-    graph = onnx.helper.make_graph(
-        [node], "g", inputs, [onnx.helper.make_tensor_value_info("y0", elem, None)], initializers
-    )
+    results = [onnx.helper.make_tensor_value_info(f"y{i}", elem, None) for i in case.through]
+    graph = onnx.helper.make_graph([node], "g", inputs, results, initializers)
     opsets = [onnx.helper.make_opsetid("", case.opset)]
     if case.domain:
         opsets.append(onnx.helper.make_opsetid(case.domain, 1))
@@ -100,9 +104,7 @@ def run_ort(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, n
     """Outputs by name, computed by ONNX Runtime on the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
 
 
@@ -110,22 +112,23 @@ def check_case(case: Case, kind: type, runner: Any, *, step: float, tolerance: f
     """Assert |analytic − numeric| <= tolerance · max(1, |numeric|) on three directions per operand."""
     model, feeds = build(case, kind, open_dims)
     wrt = [f"x{i}" for i in case.wrt] if case.wrt else [n for n, a in feeds.items() if a.dtype == kind]
-    program = ir.to_proto(graph_tools.gradient(model, ["y0"], wrt))
+    ys = [f"y{i}" for i in case.through]
+    program = ir.to_proto(graph_tools.gradient(model, ys, wrt))
     onnx.checker.check_model(program, full_check=False)
     rng = np.random.default_rng(11)
-    y = np.asarray(runner(model, feeds)["y0"])
-    ct = rng.uniform(-1, 1, y.shape).astype(kind)
-    got = runner(program, {**feeds, "cotangent_y0": ct})
-    assert np.allclose(got["y0"], y, rtol=1e-6, atol=1e-6), "the model's own output changed"
+    own = {y: np.asarray(a) for y, a in runner(model, feeds).items()}
+    cts = {y: rng.uniform(-1, 1, own[y].shape).astype(kind) for y in ys}
+    got = runner(program, {**feeds, **{f"cotangent_{y}": ct for y, ct in cts.items()}})
+    for y in ys:
+        assert np.allclose(got[y], own[y], rtol=1e-6, atol=1e-6), "the model's own output changed"
     for name in wrt:
         gradient = got[f"grad_{name}"]
         assert gradient.shape == feeds[name].shape
         assert gradient.dtype == feeds[name].dtype
         for _ in range(3):
             direction = rng.uniform(-1, 1, feeds[name].shape)
-            ends = [(feeds[name] + s * step * direction).astype(kind) for s in (1, -1)]
-            high, low = (np.asarray(runner(model, {**feeds, name: e})["y0"]).astype(np.float64) for e in ends)
-            diff = (high - low) / (2 * step)
-            numeric = float((diff * ct).sum())
+            ends = [np.asarray(feeds[name] + s * step * direction, kind) for s in (1, -1)]
+            high, low = (runner(model, {**feeds, name: e}) for e in ends)
+            numeric = sum(float(((high[y].astype(np.float64) - low[y]) / (2 * step) * cts[y]).sum()) for y in ys)
             analytic = float((gradient.astype(np.float64) * direction).sum())
             assert abs(analytic - numeric) <= tolerance * max(1.0, abs(numeric)), (name, analytic, numeric)

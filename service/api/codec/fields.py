@@ -38,9 +38,7 @@ def name(value: str, field: str, *, optional: bool = False) -> str:
         return value
     if not NAME.fullmatch(value):
         shown = repr(value[:40]) + ("…" if len(value) > 40 else "")
-        raise FieldError(
-            field, f"{shown} is no name: a letter or digit, then up to 127 letters, digits, '.', '_', '-'"
-        )
+        raise FieldError(field, f"{shown} is no name: a letter or digit, then up to 127 letters, digits, '.', '_', '-'")
     return value
 
 

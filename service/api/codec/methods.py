@@ -1,7 +1,7 @@
 """Method <-> (name, parameters): one function each way for every method there is or will be.
 
-It works from the message descriptors alone: field names are the parameters' names, an enum value is its lower-case
-name without the prefix, an absent field is an absent parameter.
+It works from the message descriptors alone: field names are the parameters' names, an enum value is its
+lower-case name without the prefix, an absent field is an absent parameter.
 """
 
 from __future__ import annotations
@@ -36,12 +36,8 @@ def from_method(method: Method) -> tuple[str, dict[str, Any]]:
         raise FieldError("method", f"method unset or newer than this server, which has {', '.join(names())}")
     message = getattr(method, chosen)
     for unknown in UnknownFieldSet(message):
-        raise FieldError(
-            chosen, f"parameter number {unknown.field_number} is newer than this server; leave it out"
-        )
-    return chosen, {
-        f.name: _value(chosen, f, message) for f in message.DESCRIPTOR.fields if _given(f, message)
-    }
+        raise FieldError(chosen, f"parameter number {unknown.field_number} is newer than this server; leave it out")
+    return chosen, {f.name: _value(chosen, f, message) for f in message.DESCRIPTOR.fields if _given(f, message)}
 
 
 def to_method(name: str, parameters: Mapping[str, Any]) -> Method:
@@ -97,9 +93,7 @@ def _scalar(path: str, field: FieldDescriptor, value: Any) -> Any:
     if field.enum_type is not None:
         known = {number: name for name, number in choices(field.enum_type).items()}
         if value not in known:
-            raise FieldError(
-                path, f"value {value} is newer than this server, which has {', '.join(known.values())}"
-            )
+            raise FieldError(path, f"value {value} is newer than this server, which has {', '.join(known.values())}")
         return known[value]
     return text(value, path) if isinstance(value, str) else value
 

@@ -28,12 +28,17 @@ _NUMERIC = {
 _CODES = {dtype: code for code, dtype in _NUMERIC.items()}
 
 
-def to_array(tensor: Tensor, path: str) -> Array:
+def to_array(tensor: Tensor, path: str, *, finite: bool = True) -> Array:
     """The array of a message; numbers are a read-only view of its bytes, text an object array of ``str``.
 
+    Args:
+        tensor: the message.
+        path: its path in the message that came, for errors.
+        finite: refuse NaN and infinity.
+
     Raises:
-        FieldError: dtype unset or unknown, negative size, byte count that does not fit, NaN or infinity, a bool
-            that is neither 0 nor 1, broken UTF-8. The field is ``path`` and what follows it.
+        FieldError: dtype unset or unknown, negative size, byte count that does not fit, NaN or infinity, a
+            bool that is neither 0 nor 1, broken UTF-8. The field is ``path`` and what follows it.
     """
     count = _count(tensor, path)
     if tensor.artifact:
@@ -46,13 +51,11 @@ def to_array(tensor: Tensor, path: str) -> Array:
     wanted = count * dtype.itemsize
     if len(tensor.raw) != wanted:
         shape = "x".join(map(str, tensor.shape)) or "scalar"
-        raise FieldError(
-            f"{path}.raw", f"{len(tensor.raw)} bytes, but {shape} of {_name(dtype)} takes {wanted} bytes"
-        )
+        raise FieldError(f"{path}.raw", f"{len(tensor.raw)} bytes, but {shape} of {_name(dtype)} takes {wanted} bytes")
     array = np.frombuffer(tensor.raw, dtype).reshape(tuple(tensor.shape))
     if dtype.kind == "b" and tensor.raw.translate(None, b"\0\1"):
         raise FieldError(f"{path}.raw", "a bool is one byte, 0 or 1")
-    if dtype.kind == "f":
+    if finite and dtype.kind == "f":
         _finite(array, path)
     return array
 

@@ -1,0 +1,95 @@
+"""Pools that select: MaxPool, GlobalMaxPool, MaxUnpool. A tied maximum's cotangent goes to the first position."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+from graph_tools.emit import dims
+from graph_tools.reverse import Reverse
+from graph_tools.vjp.spatial import join
+from graph_tools.vjp.table import carries_integers, nondiff, vjp
+
+
+@vjp("MaxPool", 0)
+def max_pool(b: Reverse, node: ir.Node, ct: ir.Value, _indices: ir.Value | None = None) -> ir.Value:
+    """x̄[i] = Σ ȳ of the windows whose first maximum is i, scattered along the forward pass's Indices.
+
+    Indices count through the whole tensor, rows included. With K cotangents per row they are taken modulo the size
+    of a row and scattered row by row. Half precision adds in float32: the CPU has no half-precision scatter.
+    """
+    x = node.inputs[0]
+    assert x is not None
+    kind = ct.dtype if ct.dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE) else ir.DataType.FLOAT
+    assert kind is not None
+    indices = _indices_of(b, node, x)
+    if b.is_batched(x):
+        row = _row_size(b, x)
+        rows = b.Slice(b.ct_shape(x, exact=True), [0], [1])
+        shape = join(b, rows, row)
+        indices, ct = b.Mod(b.Flatten(b.widen(indices, x)), row), b.Flatten(ct)
+    else:
+        shape = _total_size(b, x)
+        indices, ct = b.Reshape(indices, [-1]), b.Reshape(ct, [-1])
+    zeros = b.Expand(b.const(0.0, dtype=kind), shape)
+    ct = ct if ct.dtype == kind else b.Cast(ct, to=kind.value)
+    return b.reshape_like(b.ScatterElements(zeros, indices, ct, axis=-1, reduction="add"), x)
+
+
+@vjp("GlobalMaxPool", 0)
+def global_max_pool(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
+    """ȳ at the first maximum over space, else 0."""
+    x = node.inputs[0]
+    assert x is not None
+    flat = b.Reshape(x, [0, 0, -1])
+    first = b.widen(b.ArgMax(flat, axis=2, keepdims=1), x)
+    known = dims(flat)
+    if known is not None and known[2] is not None:
+        positions = b.const(np.arange(known[2], dtype=np.int64))
+    else:
+        zero, one = (b.const(np.array(v, np.int64)) for v in (0, 1))
+        positions = b.Range(zero, b.Squeeze(b.Slice(b.Shape(flat), [2], [3]), [0]), one)
+    there = b.Equal(first, positions)
+    return b.reshape_like(b.Where(there, b.Reshape(ct, [0, 0, -1]), b.const(0.0, like=ct)), x)
+
+
+@vjp("MaxUnpool", 0)
+def max_unpool(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
+    """ȳ at the indices, which count through the whole output."""
+    x, indices = node.inputs[:2]
+    assert x is not None and indices is not None
+    if not b.is_batched(x):
+        return b.shaped_like(b.Gather(b.Reshape(ct, [-1]), indices), x)
+    within = b.Mod(b.Flatten(b.widen(indices, x)), _row_size(b, node.outputs[0]))
+    return b.reshape_like(b.GatherElements(b.Flatten(ct), within, axis=1), x)
+
+
+nondiff("MaxUnpool", 1, 2)
+carries_integers("MaxPool")
+
+
+def _indices_of(b: Reverse, node: ir.Node, x: ir.Value) -> ir.Value:
+    """The positions of the maxima, counted row by row (storage_order 0)."""
+    if not node.attributes.get_int("storage_order", 0):
+        return b.extra_output(node, 1)
+    attributes = {k: a.value for k, a in node.attributes.items() if k != "storage_order"}
+    _, indices = b.MaxPool(x, _outputs=2, **attributes)
+    return indices  # type: ignore[no-any-return]
+
+
+def _row_size(b: Reverse, v: ir.Value) -> ir.Value:
+    """int64 [1]: number of elements of one row of ``v``."""
+    known = dims(v)
+    if known is not None and None not in known[1:]:
+        return b.const(np.array([math.prod(known[1:])], np.int64))  # type: ignore[arg-type]
+    return b.ReduceProd(b.Slice(b.shape_of(v), [1], [2**31]), keepdims=1)  # type: ignore[no-any-return]
+
+
+def _total_size(b: Reverse, v: ir.Value) -> ir.Value:
+    """int64 [1]: number of elements of ``v``."""
+    known = dims(v)
+    if known is not None and None not in known:
+        return b.const(np.array([math.prod(known)], np.int64))  # type: ignore[arg-type]
+    return b.Reshape(b.Size(v), [1])  # type: ignore[no-any-return]

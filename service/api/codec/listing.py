@@ -1,0 +1,145 @@
+"""What the server has: models, methods and their parameters as messages, page by page."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from service.api.codec.fields import FieldError
+from service.api.pb.onnx_explain.v1 import explain_pb2
+from service.api.pb.onnx_explain.v1 import model_repository_pb2 as repository_pb2
+
+T = TypeVar("T")
+
+DEFAULT_PAGE = 100
+MAX_PAGE = 1000
+KINDS = {
+    "black-box": explain_pb2.METHOD_KIND_BLACK_BOX,
+    "white-box": explain_pb2.METHOD_KIND_WHITE_BOX,
+}
+STATES = {
+    "LOADING": repository_pb2.MODEL_STATE_LOADING,
+    "READY": repository_pb2.MODEL_STATE_READY,
+    "UNAVAILABLE": repository_pb2.MODEL_STATE_UNAVAILABLE,
+}
+SCORES = {
+    "softmax": repository_pb2.SCORE_KIND_SOFTMAX,
+    "sigmoid": repository_pb2.SCORE_KIND_SIGMOID,
+    "none": repository_pb2.SCORE_KIND_NONE,
+}
+
+
+def page(items: Sequence[T], size: int, token: str) -> tuple[Sequence[T], str]:
+    """One page of ``items`` and the token of the next, ``""`` after the last.
+
+    Args:
+        items: everything, in a stable order.
+        size: most items on a page; 0 = 100; more than 1000 count as 1000.
+        token: ``""`` for the first page, else as an earlier call gave it.
+
+    Raises:
+        FieldError: a token that no call gave.
+    """
+    start = _offset(token)
+    end = start + (min(size, MAX_PAGE) or DEFAULT_PAGE)
+    following = base64.urlsafe_b64encode(f"page:{end}".encode()).decode() if end < len(items) else ""
+    return items[start:end], following
+
+
+def _offset(token: str) -> int:
+    if not token:
+        return 0
+    try:
+        kind, _, number = base64.urlsafe_b64decode(token.encode()).decode().partition(":")
+        if kind == "page" and number.isascii() and number.isdigit() and len(number) < 10:
+            return int(number)
+    except (binascii.Error, UnicodeError):
+        pass
+    raise FieldError("page_token", "is none that this server gave; start again without one")
+
+
+def method_message(method: Any) -> explain_pb2.MethodInfo:
+    """The message of a core ``MethodInfo(explainer, supported, why_not)``."""
+    explainer = method.explainer
+    return explain_pb2.MethodInfo(
+        name=explainer.name,
+        kind=KINDS[explainer.kind],
+        summary=explainer.summary,
+        supported=method.supported,
+        why_not=method.why_not,
+        parameters=[_parameter(p) for p in explainer.parameter_infos()],
+        reports_progress=explainer.loops,
+        needs_layer=explainer.needs_layer,
+        needs_target=explainer.needs_target,
+    )
+
+
+def _parameter(info: Any) -> explain_pb2.ParameterInfo:
+    return explain_pb2.ParameterInfo(
+        name=info.name,
+        type=info.type,
+        default_value=json.dumps(info.default),
+        minimum=info.minimum,
+        maximum=info.maximum,
+        choices=info.choices,
+        unit=info.unit,
+        help=info.help,
+    )
+
+
+def status_message(status: Any) -> repository_pb2.ModelStatus:
+    """The message of a repository ``ModelStatus``."""
+    return repository_pb2.ModelStatus(
+        name=status.name,
+        version=status.version,
+        state=STATES[status.state],
+        reason=status.reason,
+        model_digest=status.digest,
+        latest=status.latest,
+    )
+
+
+def info_message(info: Any) -> repository_pb2.ModelInfo:
+    """The message of a repository ``ModelInfo``."""
+    image = None
+    if info.image is not None:
+        height, width, channels = info.image
+        image = repository_pb2.ImageEntry(height=height, width=width, channels=channels)
+    return repository_pb2.ModelInfo(
+        name=info.name,
+        version=info.version,
+        model_digest=info.digest,
+        execution_provider=info.provider,
+        fixed_rows=info.fixed_rows,
+        inputs=[_value(v) for v in info.inputs],
+        outputs=[_value(v) for v in info.outputs],
+        image=image,
+        labels=info.labels,
+        score_kind=SCORES[info.score_kind],
+        logits=info.logits,
+        default_layer=info.default_layer or "",
+        layers=[_value(v) for v in info.layers],
+        preprocessing=info.preprocessing,
+        whitebox_reason=info.whitebox_reason,
+        notes=info.notes,
+    )
+
+
+def _value(value: Any) -> repository_pb2.ValueInfo:
+    return repository_pb2.ValueInfo(
+        name=value.name,
+        type=value.dtype,
+        shape=[_dimension(d) for d in value.shape or ()],
+        shape_known=value.shape is not None,
+        operator=getattr(value, "operator", ""),
+        gradient=getattr(value, "gradient", False),
+    )
+
+
+def _dimension(size: int | str | None) -> repository_pb2.Dimension:
+    if isinstance(size, str):
+        return repository_pb2.Dimension(symbol=size)
+    return repository_pb2.Dimension(size=size)

@@ -1,0 +1,366 @@
+"""A model as the core and the explainers see it: served for predictions, compiled for explanations."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+import graph_tools
+from graph_tools import cost, find
+from graph_tools import model as models
+from graph_tools.backward import check_path
+from graph_tools.errors import InvalidRequest, UnknownValue, UnsupportedGradient, UnsupportedModel
+from service.explainers.base import Batch, Explainer, Graph
+from service.models import preprocess, served, shapes, whitebox
+from service.models.card import Card, InputCard
+from service.models.compiled import Compiled, Composed, rows_for
+from service.models.tail import Tail
+from service.models.whitebox import Whitebox
+from service.runtime.context import Run
+from service.runtime.home import Runtime
+from service.types import Array
+
+VERSION = "1"  # part of every program's key: raise it when emitted graphs change
+OPEN_SIZE = 224  # side assumed where neither file nor card says it
+_QUANTISED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "DynamicQuantizeLinear",
+              "ConvInteger", "MatMulInteger"}  # fmt: skip
+
+
+class LoadedModel:
+    """One model version, ready to predict and to be explained (fulfils ``service.explainers.base.Explainable``).
+
+    Attributes:
+        name, version: in the repository; version "" for a file.
+        digest: ``sha256:…`` of the file and its external data.
+        card: the model card, or an empty one.
+        image: the image input, None where the model takes none (``no_image`` says why).
+        numbers: scale, mean, std and channel order in force.
+        tail: how outputs become scores.
+        labels: by class index, () where unknown.
+        notes: assumptions in plain sentences.
+        whitebox_error: why gradients and activations are not to be had, None where they are.
+    """
+
+    def __init__(self, name: str, version: str, path: Path, card: Card, runtime: Runtime) -> None:
+        """Copy the file into the private store, find out what it is, and load its session.
+
+        Raises:
+            UnsupportedModel: ONNX Runtime or the store refuses the file.
+            InvalidRequest, UnknownValue: the card does not fit the file.
+        """
+        stored = runtime.store.add(path)
+        self.name, self.version, self.card, self.digest, self.size = name, version, card, stored.digest, stored.size
+        self.notes: list[str] = []
+        self._runtime, self._folder = runtime, stored.path.parent
+        proto, _ = models.read(stored.path)
+        self.image, self.no_image = shapes.find_entry(_inputs(proto), card.input)
+        self.numbers = self._pixels(card.input)
+        files = served.make_batchable(proto, self._folder, runtime, self._open_size())
+        self._proto, self.rows = files.relaxed, files.rows
+        self.quantised = any(n.op_type in _QUANTISED for n in proto.graph.node)
+        graph, self.whitebox_error = self._graph()
+        self.tail, self.default_layer = self._ending(graph, proto)
+        self.served = served.Served(files, graph, self.tail, self.quantised, runtime)
+        self.macs, self._max_node = (0, 0) if graph is None else cost.macs(graph)
+        self._row_bytes = 0 if graph is None else cost.row_bytes(graph)
+        self.notes += [files.note] if files.note else []
+        self._lock = threading.Lock()
+        self._whitebox: dict[bool, Whitebox] = {}
+        self.labels = card.labels or ()
+        self._check_labels()
+
+    # -- what explainers use -------------------------------------------------------------------------------------
+
+    @property
+    def provider(self) -> str:
+        """Execution provider in use."""
+        return self._runtime.provider.name
+
+    def program(
+        self, method: str, structure: tuple[Any, ...], batch: Batch, build: Callable[[Graph], ir.Model],
+        run: Run | None = None,
+    ) -> Compiled:  # fmt: skip
+        """The compiled program (see ``Explainable.program``)."""
+        image = batch.image is not None
+        key = (self.digest, self.card, method, structure, image, self._runtime.form, VERSION)
+
+        def compile_() -> Compiled:
+            model = build(self._graph_copy(image))
+            blob = ir.to_proto(model).SerializeToString()
+            session = self._runtime.session(blob, self._folder, plain=self.quantised)
+            rows = self.rows or rows_for(self._max_node, self._row_bytes * 3)
+            return Compiled(session, rows, fixed=self.rows is not None)
+
+        return self._runtime.programs.get(key, compile_, run)  # type: ignore[no-any-return]
+
+    def compose(
+        self, method: str, structure: tuple[Any, ...], batch: Batch, build: Callable[[Graph], ir.Model]
+    ) -> Composed:
+        """Composer and served file as one call (see ``Explainable.compose``)."""
+        image = batch.image is not None
+        key = (self.digest, self.card, "compose", method, structure, image, self._runtime.form, VERSION)
+
+        def compile_() -> Compiled:
+            front = self._front() if image else _identity(self.served.session.inputs, self.primary(batch))
+            graph = Graph(front, "", self.primary(batch), image, {}, self.plane(batch), self._runtime.form)
+            session = self._runtime.session(ir.to_proto(build(graph)).SerializeToString(), None)
+            return Compiled(session, 1 << 30, fixed=False)
+
+        program = self._runtime.programs.get(key, compile_)
+        rows = self.rows or rows_for(self._max_node, self._row_bytes)
+        fed = self.image.name if image and self.image else self.primary(batch)
+        return Composed(program, rows, fed, self.scored)
+
+    def scores(self, batch: Batch, score: str, run: Run | None = None) -> Array:
+        """float32 [N, classes] of the served file."""
+        feeds = self._own_feeds(batch, run)
+        rows = self.rows or rows_for(self._max_node, self._row_bytes)
+        parts = [self.scored({k: v[i : i + rows] for k, v in feeds.items()}, score, run)
+                 for i in range(0, batch.rows, rows)]  # fmt: skip
+        return np.concatenate(parts)
+
+    def scored(self, feeds: Mapping[str, Any], score: str, run: Run | None = None) -> Array:
+        """Scores of the model's own inputs (arrays or OrtValues).
+
+        Raises:
+            InvalidRequest: a probability was asked of a model that has none.
+        """
+        if score == "logit":
+            return self.served.logits(feeds, run)
+        found = self.tail.probabilities(*self.served.run(feeds, run))
+        if found is None:
+            raise InvalidRequest("score", "this model's output is no probability; use score=logit")
+        return found
+
+    def predict(self, batch: Batch, run: Run | None = None) -> tuple[Array | None, Array | None]:
+        """(logits or None, probabilities or None), each float32 [N, classes], of the served file."""
+        feeds = self._own_feeds(batch, run)
+        rows = self.rows or rows_for(self._max_node, self._row_bytes)
+        found = []
+        for i in range(0, batch.rows, rows):
+            logits, own = self.served.run({k: v[i : i + rows] for k, v in feeds.items()}, run)
+            shown = logits if logits is not None else own if self.tail.kind in ("logits", "regression") else None
+            found.append((shown, self.tail.probabilities(logits, own)))
+        return tuple(  # type: ignore[return-value]
+            None if each[0] is None else np.concatenate([np.asarray(e) for e in each])
+            for each in zip(*found, strict=True)
+        )
+
+    def primary(self, batch: Batch) -> str:
+        """Name of the explained input."""
+        if batch.image is not None:
+            return preprocess.IMAGE
+        return self.primary_input
+
+    @functools.cached_property
+    def primary_input(self) -> str:
+        """The model's own input that is explained: the card's, the image, the first float one, the first."""
+        inputs = self.served.session.inputs
+        floats = [v.name for v in inputs if v.dtype in ("float32", "float16", "float64")]
+        return self.card.input.name or (self.image.name if self.image else (floats or [inputs[0].name])[0])
+
+    def plane(self, batch: Batch) -> tuple[int, int | None]:
+        """Axes over which patches slide."""
+        if batch.image is not None:
+            return 1, 2
+        if self.image is not None:
+            return (2, 3) if self.image.layout == "nchw" else (1, 2)
+        shape = next(v.shape for v in self.served.session.inputs if v.name == self.primary_input)
+        if len(shape) < 2:
+            raise InvalidRequest("inputs", f"input {self.primary_input!r} has no axis behind the batch to cover")
+        return 1, None
+
+    def layer(self, name: str) -> str:
+        """The value name meant by ``name`` ("" = default)."""
+        if not name:
+            if self.default_layer is None:
+                raise InvalidRequest(
+                    "layer", "this model has no layer with space on every path to its scores; name one: "
+                    + (", ".join(self.layers()[-3:]) or "none has space, use saliency or occlusion")
+                )  # fmt: skip
+            return self.default_layer
+        named = models.values_by_name(self.whitebox(self.image is not None).model)
+        if name not in named:
+            raise UnknownValue("layer", name, self.layers() + list(named), "`onnx-explain inspect` lists all layers")
+        return name
+
+    # -- what the core and GetModel use --------------------------------------------------------------------------
+
+    def whitebox(self, image: bool) -> Whitebox:
+        """The white-box graph, made (and checked against the file) on first use.
+
+        Raises:
+            UnsupportedModel: with the reason.
+        """
+        if self.whitebox_error is not None:
+            raise UnsupportedModel(self.whitebox_error)
+        with self._lock:
+            if image not in self._whitebox:
+                try:
+                    self._whitebox[image] = self._make_whitebox(image)
+                except UnsupportedModel as error:
+                    self.whitebox_error = str(error)
+                    raise
+            return self._whitebox[image]
+
+    def supports(self, explainer: Explainer) -> str:
+        """Why the method cannot be used on this model; "" where it can."""
+        if explainer.kind == "black-box":
+            return ""
+        if explainer.needs_layer and self.default_layer is None and not self.layers():
+            return "the model has no layer with space"
+        return self._gradient_error if explainer.needs_target else self.whitebox_error or ""
+
+    def layers(self) -> list[str]:
+        """Value names with space, in graph order."""
+        if self.whitebox_error is not None:
+            return []
+        return whitebox.layers(self.whitebox(self.image is not None).model, [])
+
+    def label(self, index: int) -> str:
+        """The class's label, or ``class <index>``."""
+        return self.labels[index] if index < len(self.labels) else f"class {index}"
+
+    @functools.cached_property
+    def _gradient_error(self) -> str:
+        try:
+            box = self.whitebox(self.image is not None)
+            copy = models.load(box.model)
+            check_path(copy, box.scores, box.entry)
+        except (UnsupportedGradient, UnsupportedModel) as error:
+            return str(error)
+        return ""
+
+    # -- making --------------------------------------------------------------------------------------------------
+
+    def _pixels(self, said: InputCard) -> InputCard:
+        """Scale, mean, std and channels in force; the preset assumed where the card is silent goes into the notes."""
+        if self.image is None or said.pixels_known:
+            return said
+        if self.image.dtype in ("uint8", "int8"):
+            return said.assuming("none")
+        small = self.image.channels == 1 or (self.image.height or OPEN_SIZE) < 96
+        preset = "zero-to-one" if small else "imagenet-torch"
+        numbers = said.assuming(preset)
+        self.notes.append(
+            f"no preprocessing was given: assumed preset {preset} "
+            f"({preprocess.sentence(numbers, self.image.channels)}); name one in the card or with --preset"
+        )
+        return numbers
+
+    def _open_size(self) -> int:
+        return (self.image.height if self.image and self.image.height else None) or OPEN_SIZE
+
+    def input_size(self) -> tuple[int, int]:
+        """(H, W) images are brought to.
+
+        Raises:
+            InvalidRequest: the model takes no image.
+        """
+        if self.image is None:
+            raise InvalidRequest("inputs", f"this model takes no image ({self.no_image}); send a tensor")
+        return self.image.height or OPEN_SIZE, self.image.width or OPEN_SIZE
+
+    def _graph(self) -> tuple[ir.Model | None, str | None]:
+        try:
+            return graph_tools.load(self._proto), None
+        except UnsupportedModel as error:
+            return None, str(error)
+
+    def _ending(self, graph: ir.Model | None, proto: onnx.ModelProto) -> tuple[Tail, str | None]:
+        """The tail, and the default layer."""
+        said = self.card.output
+        if graph is None:
+            outputs = [v.name for v in proto.graph.output]
+            name = said.name or next((n for n in outputs if "prob" in n.lower()), outputs[-1])
+            return Tail(name, "", said.kind or "probabilities", 1, False), None
+        end = whitebox.ending(graph, self.card)
+        single = end.kind == whitebox.BINARY and end.head.classes == 1
+        tail = Tail(end.head.output, end.head.logits, end.kind, end.head.class_axis, single)
+        self.classes = end.classes
+        return tail, self.card.layer or find.default_layer(graph, end.head)
+
+    classes: int | None = None
+
+    def _check_labels(self) -> None:
+        if self.labels and self.classes and len(self.labels) != self.classes:
+            raise InvalidRequest(
+                "card.labels", f"there are {len(self.labels)} labels, but the model has {self.classes} classes"
+            )
+
+    def _make_whitebox(self, image: bool) -> Whitebox:
+        check = self._runtime.check
+        if image and self.image is not None:
+            return whitebox.for_images(self._proto, self.card, self.image, self.numbers, check)
+        axis = 3 if self.image is not None and self.image.layout == "nhwc" else 1
+        return whitebox.for_tensors(self._proto, self.card, self.primary_input, axis, check)
+
+    def _graph_copy(self, image: bool) -> Graph:
+        box = self.whitebox(image)
+        batch = Batch(np.zeros((1, 1, 1, 1), np.float32) if image else None, {})
+        return Graph(models.load(box.model), box.scores, box.entry, image, box.channels, self.plane(batch),
+                     self._runtime.form)  # fmt: skip
+
+    def _front(self) -> ir.Model:
+        """The preprocessing graph alone."""
+        if self.image is None:
+            raise InvalidRequest("inputs", f"this model takes no image ({self.no_image}); send a tensor")
+        entry = self.image
+        front = preprocess.graph(
+            self.numbers, dtype=entry.dtype, layout=entry.layout, channels=entry.channels,
+            size=(entry.height, entry.width),
+        )  # fmt: skip
+        return models.load(front)
+
+    def _own_feeds(self, batch: Batch, run: Run | None) -> dict[str, Array]:
+        """The batch as the model's own inputs."""
+        if batch.image is None:
+            return dict(batch.tensors)
+        key = (self.digest, self.card, "preprocess", self._runtime.form, VERSION)
+
+        def compile_() -> Compiled:
+            session = self._runtime.session(ir.to_proto(self._front()).SerializeToString(), None)
+            return Compiled(session, 64, fixed=False)
+
+        program = self._runtime.programs.get(key, compile_)
+        ready = program.run({preprocess.IMAGE: batch.image}, run)[preprocess.READY]
+        assert self.image is not None
+        return {self.image.name: ready}
+
+
+def _inputs(proto: onnx.ModelProto) -> list[tuple[str, str, Any]]:
+    """(name, dtype, shape) of the graph's own inputs; what is no tensor has shape None."""
+    held = {t.name for t in proto.graph.initializer}
+    found = []
+    for v in proto.graph.input:
+        if v.name in held:
+            continue
+        tensor = v.type.tensor_type
+        dims = [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim]
+        known = v.type.HasField("tensor_type") and tensor.HasField("shape")
+        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower() if tensor.elem_type else ""
+        found.append((v.name, kind, dims if known else None))
+    return found
+
+
+def _identity(inputs: Any, primary: str) -> ir.Model:
+    """A graph that hands the model's own inputs on (the composer of tensor inputs covers ``primary``)."""
+    protos = []
+    for v in inputs:
+        elem = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(v.dtype))
+        shape = [f"{v.name}_{i}" for i in range(len(v.shape))]
+        protos.append((onnx.helper.make_tensor_value_info(v.name, elem, shape), v.name, elem, shape))
+    one = next(p for p in protos if p[1] == primary)
+    node = onnx.helper.make_node("Identity", [primary], [preprocess.READY])
+    graph = onnx.helper.make_graph(
+        [node], "identity", [one[0]], [onnx.helper.make_tensor_value_info(preprocess.READY, one[2], one[3])]
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    return models.load(model)

@@ -1,0 +1,70 @@
+"""From raw outputs to class scores and probabilities, in NumPy: the same reductions the white-box tail makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from service.types import Array
+
+
+@dataclass(frozen=True)
+class Tail:
+    """How outputs become ``[N, classes]``.
+
+    Attributes:
+        output: name of the output that is explained.
+        logits: name of the logits; "" = unknown, the output is the score.
+        kind: ``softmax``, ``multi-label``, ``binary``, ``logits``, ``probabilities`` or ``regression``.
+        class_axis: axis of the logits over classes; None = one number per row.
+        single: a binary model with one logit z, scored as (−z, z).
+    """
+
+    output: str
+    logits: str
+    kind: str
+    class_axis: int | None
+    single: bool
+
+    def rows(self, value: Array) -> Array:
+        """float32 [N, classes]: space averaged, one logit z made (−z, z)."""
+        value = np.asarray(value, dtype=np.float32)
+        if value.ndim == 1:
+            value = value[:, None]
+        elif value.ndim > 2 or self.class_axis is None:
+            axis = self.class_axis
+            if axis is None:
+                value = value.reshape(len(value), -1).mean(axis=1, keepdims=True)
+            else:
+                value = np.moveaxis(value, axis, 1).reshape(len(value), value.shape[axis], -1).mean(axis=2)
+        return np.concatenate([-value, value], axis=1) if self.single else value
+
+    @staticmethod
+    def table(value: Any) -> Array:
+        """A list of {class: probability} (ZipMap) as an array with the classes in sorted order."""
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            keys = sorted(value[0])
+            return np.array([[row[k] for k in keys] for row in value], dtype=np.float32)
+        return np.asarray(value)
+
+    def probabilities(self, logits: Array | None, own: Array | None) -> Array | None:
+        """float32 [N, classes]: from the logits where they are known, else the output where it holds them.
+
+        ``logits`` models get their softmax; regressions have none.
+        """
+        if self.kind == "probabilities":
+            return own if own is not None else logits
+        if self.kind == "regression":
+            return None
+        if logits is None:
+            if own is None:
+                return None
+            if self.single and own.shape[1] == 1:
+                return np.concatenate([1 - own, own], axis=1)
+            return own
+        if self.kind in ("softmax", "logits"):
+            top = np.exp(logits - logits.max(axis=1, keepdims=True))
+            return np.asarray(top / top.sum(axis=1, keepdims=True))
+        return np.asarray(1 / (1 + np.exp(-logits)))

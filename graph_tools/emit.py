@@ -28,7 +28,7 @@ class Emitter:
         self.model, self.graph = model, model.graph
         self._prefix = prefix
         self._used = {v.name for v in (*self.graph.inputs, *self.graph.initializers.values())}
-        self._used |= {v.name for node in self.graph.all_nodes() for v in node.outputs}
+        self._used |= {name for node in self.graph.all_nodes() for name in (node.name, *(v.name for v in node.outputs))}
         self._count = 0
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
         self._shapes: dict[ir.Value, ir.Value] = {}

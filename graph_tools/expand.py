@@ -21,33 +21,44 @@ def expand(model: ir.Model, node: ir.Node) -> bool:
         return False
     graph = ir.from_proto(inlined).graph
     names = {v.name for v in graph.inputs}
-    mapping: dict[str, ir.Value] = {v.name: v for v in node.inputs if v is not None and v.name in names}
+    mapping: dict[str | None, ir.Value] = {v.name: v for v in node.inputs if v is not None and v.name in names}
     taken = {v.name for n in model.graph for v in n.outputs} | set(model.graph.initializers)
-    new_nodes = []
+    stand_ins, kept = _take_outputs(node)
+    new_nodes: list[ir.Node] = []
     for inner in list(graph):
         inputs = [None if v is None else mapping[v.name] for v in inner.inputs]
+        outputs = [kept.get(v.name) or _named(f"{node.name}/{v.name}", taken) for v in inner.outputs]
+        mapping.update(zip((v.name for v in inner.outputs), outputs, strict=True))
         graph.remove(inner)
-        fresh = ir.Node(
-            inner.domain,
-            inner.op_type,
-            inputs,
-            list(inner.attributes.values()),
-            num_outputs=len(inner.outputs),
-        )
+        fresh = ir.Node(inner.domain, inner.op_type, inputs, list(inner.attributes.values()), outputs=outputs)
         fresh.name = f"{node.name}/{inner.op_type}_{len(new_nodes)}"
-        for old, new in zip(inner.outputs, fresh.outputs, strict=True):
-            mapping[old.name or ""] = new
-            new.name = _unused(f"{node.name}/{old.name}", taken)
         new_nodes.append(fresh)
     model.graph.insert_before(node, new_nodes)
-    for fresh in new_nodes:
-        infer_node(fresh, model.graph.opset_imports)
-    for old, proto_out in zip(node.outputs, graph.outputs, strict=True):
-        new = mapping[proto_out.name or ""]
-        _replace(model, old, new)
     model.graph.remove(node)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    known = {v: (v.type, v.shape) for v in kept.values()}
+    for fresh in new_nodes:
+        if fresh.op_type != "Constant":
+            infer_node(fresh, model.graph.opset_imports)
+    for stand_in, old in stand_ins:
+        ir.convenience.replace_all_uses_with(stand_in, old, replace_graph_outputs=True)
+    for v, (kind, shape) in known.items():
+        v.type, v.shape = kind or v.type, shape if shape is not None else v.shape
     return True
+
+
+def _take_outputs(node: ir.Node) -> tuple[list[tuple[ir.Value, ir.Value]], dict[str | None, ir.Value]]:
+    """Take the outputs off ``node``, so that the same values (callers hold them) become outputs of the body.
+
+    Returns:
+        (stand-in that the values' users read meanwhile, value) pairs, and the values by name.
+    """
+    outputs = list(node.outputs)
+    stand_ins = [(ir.Value(name=f"{v.name}/stand_in"), v) for v in outputs]
+    for stand_in, old in stand_ins:
+        ir.convenience.replace_all_uses_with(old, stand_in, replace_graph_outputs=True)
+    node.resize_outputs(0)
+    return stand_ins, {v.name: v for v in outputs if v.name}
 
 
 def _body(model: ir.Model, node: ir.Node) -> onnx.ModelProto | None:
@@ -55,6 +66,7 @@ def _body(model: ir.Model, node: ir.Node) -> onnx.ModelProto | None:
     if node.domain not in ("", "ai.onnx") or any(v is not None and v.type is None for v in node.inputs):
         return None
     proto = ir.to_proto(node)
+    _spell_out_defaults(proto, model.graph.opset_imports[""])
     seen: dict[str, onnx.ValueInfoProto] = {}
     for v in node.inputs:
         if v is not None and v.name not in seen:
@@ -74,17 +86,19 @@ def _body(model: ir.Model, node: ir.Node) -> onnx.ModelProto | None:
     return inlined
 
 
-def _unused(name: str, taken: set[str | None]) -> str:
+def _spell_out_defaults(proto: onnx.NodeProto, opset: int) -> None:
+    """Add the attributes that are left out: the inliner does not resolve a body's references to them."""
+    given = {a.name for a in proto.attribute}
+    for name, attribute in onnx.defs.get_schema(proto.op_type, opset, "").attributes.items():
+        if name not in given and attribute.default_value.name:
+            proto.attribute.append(attribute.default_value)
+
+
+def _named(name: str, taken: set[str | None]) -> ir.Value:
+    """A new value under ``name``, or the next free one like it."""
     candidate, i = name, 0
     while candidate in taken:
         i += 1
         candidate = f"{name}_{i}"
     taken.add(candidate)
-    return candidate
-
-
-def _replace(model: ir.Model, old: ir.Value, new: ir.Value) -> None:
-    """``new`` takes the place, name, type and shape of ``old``."""
-    new.name, new.type, new.shape = old.name, old.type or new.type, old.shape or new.shape
-    old.name = None
-    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    return ir.Value(name=candidate)

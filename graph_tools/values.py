@@ -96,5 +96,5 @@ def _info(v: ir.Value, kind: str, reached: set[ir.Value]) -> ValueInfo:
         dtype="" if v.dtype is None else v.dtype.name.lower(),
         shape=shape,
         gradient=v in reached,
-        zero_derivative=bool(rules) and all(r is zero for r in rules),
+        zero_derivative=v.dtype in FLOATS and bool(rules) and all(r is zero for r in rules),
     )

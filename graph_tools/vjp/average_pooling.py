@@ -11,7 +11,7 @@ import onnx_ir as ir
 from graph_tools.emit import dims
 from graph_tools.reverse import Reverse
 from graph_tools.vjp.axis_matrix import contract, counts, taps, taps_at_run
-from graph_tools.vjp.spatial import Window, pool_window, sizes
+from graph_tools.vjp.spatial import Window, join, pool_window, sizes
 from graph_tools.vjp.table import vjp
 
 
@@ -78,7 +78,7 @@ def _signed_power(b: Reverse, x: ir.Value, p: int) -> ir.Value:
     if p == 2:
         return x
     sign = b.Sign(x)
-    return sign if p == 1 else b.Mul(sign, b.Pow(b.Abs(x), float(p - 1)))  # type: ignore[no-any-return]
+    return sign if p == 1 else b.Mul(sign, b.Pow(b.Abs(x), float(p - 1)))
 
 
 def _counts_uniform(window: Window, include_pad: bool) -> bool:
@@ -106,9 +106,7 @@ def _window_sum(b: Reverse, ct: ir.Value, x: ir.Value, window: Window, scale: fl
     return b.shaped_like(ct, x)
 
 
-def _by_matrices_at_run(
-    b: Reverse, ct: ir.Value, x: ir.Value, window: Window, include_pad: bool | None
-) -> ir.Value:
+def _by_matrices_at_run(b: Reverse, ct: ir.Value, x: ir.Value, window: Window, include_pad: bool | None) -> ir.Value:
     """The same with matrices from run-time sizes, each divided by its counts unless ``include_pad`` is None."""
     grid = ct
     for i, axis in reversed(list(enumerate(window.axes))):
@@ -131,13 +129,12 @@ def _by_copies(b: Reverse, ct: ir.Value, x: ir.Value, window: Window, scale: flo
     if scale != 1:
         ct = b.Mul(ct, scale)
     scales = np.array([1, 1, *window.strides], np.float32)
-    out = b.Resize(
-        ct, None, scales, mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric"
-    )
+    out = b.Resize(ct, None, scales, mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric")
     have, want = dims(out), dims(x)
-    if have is None or want is None or have[2:] != want[2:] or None in want[2:]:
-        rest = b.Sub(sizes(b, x), sizes(b, out))
-        out = b.Pad(out, b.Concat(np.zeros(window.n + 4, np.int64), rest, axis=0))
+    known = have is not None and want is not None and None not in (*have[2:], *want[2:])
+    if not known or have[2:] != want[2:]:  # type: ignore[index]
+        rest = np.subtract(want[2:], have[2:]) if known else b.Sub(sizes(b, x), sizes(b, out))  # type: ignore[index, arg-type]
+        out = b.Pad(out, join(b, [0] * (window.n + 4), rest))
     return b.shaped_like(out, x)
 
 
@@ -153,4 +150,4 @@ def _by_average(b: Reverse, ct: ir.Value, window: Window, scale: float) -> ir.Va
     pads = [k - 1 - p for p, k in zip(window.pads or (), window.kernel * 2, strict=True)]  # type: ignore[operator]
     out = b.AveragePool(ct, kernel_shape=list(window.kernel), pads=pads, count_include_pad=1)
     factor = scale * math.prod(window.kernel)  # type: ignore[arg-type]
-    return out if math.isclose(factor, 1.0) else b.Mul(out, factor)  # type: ignore[no-any-return]
+    return out if math.isclose(factor, 1.0) else b.Mul(out, factor)

@@ -17,12 +17,12 @@ def contract(b: Reverse, v: ir.Value, axis: int, matrix: ir.Value) -> ir.Value:
     """Replace ``axis`` (length a) of ``v`` by its product with ``matrix`` [a, c]: Σ_a v[…,a,…] · matrix[a,c]."""
     r = b.rank_of(v)
     if axis == r - 1:
-        return b.MatMul(v, matrix)  # type: ignore[no-any-return]
+        return b.MatMul(v, matrix)
     if axis == r - 2:
-        return b.MatMul(b.Transpose(matrix, perm=[1, 0]), v)  # type: ignore[no-any-return]
+        return b.MatMul(b.Transpose(matrix, perm=[1, 0]), v)
     order = [*(a for a in range(r) if a != axis), axis]
     product = b.MatMul(b.Transpose(v, perm=order), matrix)
-    return b.Transpose(product, perm=[int(a) for a in np.argsort(order)])  # type: ignore[no-any-return]
+    return b.Transpose(product, perm=[int(a) for a in np.argsort(order)])
 
 
 def taps(window: Window, i: int) -> np.ndarray:
@@ -82,12 +82,10 @@ def taps_at_run(
             positions = b.Add(start, np.arange(kernel, dtype=np.int64) * d)
             held = b.Less(positions, b.Add(size, after))
         matrix = b.Div(matrix, b.ReduceSum(b.Cast(held, to=kind.value), [1], keepdims=1))
-    return matrix if grid.dtype == kind else b.Cast(matrix, to=grid.dtype.value)  # type: ignore[union-attr, no-any-return]
+    return matrix if grid.dtype == kind else b.Cast(matrix, to=grid.dtype.value)  # type: ignore[union-attr]
 
 
-def _pool_pads_at_run(
-    b: Reverse, window: Window, i: int, size: ir.Value
-) -> tuple[ir.Value, ir.Value]:
+def _pool_pads_at_run(b: Reverse, window: Window, i: int, size: ir.Value) -> tuple[ir.Value, ir.Value]:
     """int64 [1] each: a pool's pads; SAME: total = (ceil(size / stride) − 1)·stride + k − size."""
     before, after, kernel, stride = window.before[i], window.after[i], window.kernel[i], window.strides[i]
     if before is not None and after is not None:
@@ -102,4 +100,4 @@ def _pool_pads_at_run(
 def _range(b: Reverse, length: ir.Value) -> ir.Value:
     """int64: 0 … length − 1, for a length of shape [1]."""
     zero, one = (b.const(np.array(v, np.int64)) for v in (0, 1))
-    return b.Range(zero, b.Squeeze(length, [0]), one)  # type: ignore[no-any-return]
+    return b.Range(zero, b.Squeeze(length, [0]), one)

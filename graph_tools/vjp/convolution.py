@@ -53,8 +53,7 @@ def conv_transpose_input(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """x̄ = Conv(ȳ, w), with as many windows as x has positions."""
     x, w = _operands(node)
     window = transposed_window(node, x, w, node.outputs[0])
-    out = _gather(b, ct, w, window, _group(node), x, "output_shape" in node.attributes)
-    return b.shaped_like(out, x)
+    return b.shaped_like(_gather(b, ct, w, window, _group(node), x), x)
 
 
 @vjp("ConvTranspose", 1)
@@ -69,8 +68,9 @@ def conv_transpose_weights(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
 @vjp("ConvTranspose", 2)
 def bias(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """The sum over rows and space."""
-    axes = [0, *range(2, b.rank_of(ct))]
-    return b.ReduceSum(ct, np.array(axes, np.int64), keepdims=0)  # type: ignore[no-any-return]
+    x, w = _operands(node)
+    axes = [0, *conv_window(node, x, w).axes]
+    return b.ReduceSum(ct, np.array(axes, np.int64), keepdims=0)
 
 
 def _operands(node: ir.Node) -> tuple[ir.Value, ir.Value]:
@@ -91,8 +91,7 @@ def _can_flip(window: Window, w: ir.Value, group: int) -> bool:
         return False
     reach = [None if e is None else e - 1 for e in window.extent] * 2
     return all(
-        r is not None and p is not None and p <= r
-        for r, p in zip(reach, (*window.before, *window.after), strict=True)
+        r is not None and p is not None and p <= r for r, p in zip(reach, (*window.before, *window.after), strict=True)
     )
 
 
@@ -100,9 +99,7 @@ def _conv_flipped(b: Reverse, ct: ir.Value, w: ir.Value, window: Window, group: 
     """Conv(ȳ, w'), w'[c,m,t] = w[m,c,k−1−t] per group, pads d(k−1) − p."""
     reach = [e - 1 for e in window.extent] * 2  # type: ignore[operator]
     pads = [r - p for r, p in zip(reach, (*window.before, *window.after), strict=True)]  # type: ignore[operator]
-    return b.Conv(  # type: ignore[no-any-return]
-        ct, flipped(b, w, group), dilations=list(window.dilations), pads=pads, group=group
-    )
+    return b.Conv(ct, flipped(b, w, group), dilations=list(window.dilations), pads=pads, group=group)
 
 
 def flipped(b: Reverse, w: ir.Value, group: int) -> ir.Value:
@@ -117,7 +114,7 @@ def flipped(b: Reverse, w: ir.Value, group: int) -> ir.Value:
     shape = (group * per_group, rows // group, *kernel)
     name = b.fresh(f"{w.name}_flipped")
 
-    def compute() -> ir.Tensor:
+    def compute() -> ir.Tensor[np.ndarray]:
         a = tensor.numpy().reshape(group, rows // group, per_group, *kernel).swapaxes(1, 2).reshape(shape)
         return ir.Tensor(np.ascontiguousarray(np.flip(a, tuple(range(2, a.ndim)))), dtype=w.dtype, name=name)
 
@@ -139,17 +136,15 @@ def _spread(b: Reverse, ct: ir.Value, w: ir.Value, window: Window, group: int, x
     extra = [s - 1 if p is None else p for s, p in zip(window.strides, left, strict=True)]
     out = b.ConvTranspose(ct, w, pads=pads, output_padding=extra if any(extra) else None, **attributes)
     if pads is not None:
-        return out if None not in left else crop(b, out, sizes(b, x))
+        return out if None not in left else crop(b, window, out, sizes(b, x))
     starts, _ = pads_at_run(b, window, x, ct, w)
-    return crop(b, out, b.Add(starts, sizes(b, x)), starts)
+    return crop(b, window, out, b.Add(starts, sizes(b, x)), starts)
 
 
 def _left_over(window: Window) -> list[int | None]:
     """(size + pads − extent) mod stride per axis; 0 at stride 1, None where unknown."""
     left: list[int | None] = []
-    for size, e, f, a, s in zip(
-        window.image, window.extent, window.before, window.after, window.strides, strict=True
-    ):
+    for size, e, f, a, s in zip(window.image, window.extent, window.before, window.after, window.strides, strict=True):
         if window.pads is not None and s == 1:
             left.append(0)
         elif window.pads is None or size is None or e is None or f is None or a is None:
@@ -159,29 +154,15 @@ def _left_over(window: Window) -> list[int | None]:
     return left
 
 
-def _gather(
-    b: Reverse, ct: ir.Value, w: ir.Value, window: Window, group: int, x: ir.Value, free_size: bool
-) -> ir.Value:
-    """Conv(ȳ, w) at the size of x; ``free_size``: output_shape may have made ȳ larger than all windows reach."""
+def _gather(b: Reverse, ct: ir.Value, w: ir.Value, window: Window, group: int, x: ir.Value) -> ir.Value:
+    """Conv(ȳ, w): as many windows as x has positions, since what is left over is less than a stride."""
     pads = window.pads
     if pads is None:
         ct = _padded(b, ct, *pads_at_run(b, window, ct, x, w))
-    out = b.Conv(
-        ct, w, strides=list(window.strides), dilations=list(window.dilations), pads=pads, group=group
-    )
-    if not free_size or window.grid == _grid(x, window):
-        return out  # type: ignore[no-any-return]
-    return crop(b, out, sizes(b, x))
+    return b.Conv(ct, w, strides=list(window.strides), dilations=list(window.dilations), pads=pads, group=group)
 
 
-def _grid(x: ir.Value, window: Window) -> tuple[int | None, ...] | None:
-    known = dims(x)
-    return None if known is None or None in known[2:] or None in window.grid else known[2:]
-
-
-def _correlate(
-    b: Reverse, image: ir.Value, grid: ir.Value, w: ir.Value, window: Window, group: int
-) -> ir.Value:
+def _correlate(b: Reverse, image: ir.Value, grid: ir.Value, w: ir.Value, window: Window, group: int) -> ir.Value:
     """[g·m, c, k…]: Σ_{n,o} grid[n, m, o] · image[n, c, o·s + t·d − p].
 
     A Conv of the image, channels as batch, with the grid as its kernel: taps become output positions (stride d) and
@@ -201,21 +182,21 @@ def _correlate(
     )
     have = dims(out)
     if have is None or have[2:] != window.kernel or None in window.kernel:
-        out = crop(b, out, kernel_sizes(b, window, w))
-    return b.Transpose(out, perm=swap)  # type: ignore[no-any-return]
+        out = crop(b, window, out, kernel_sizes(b, window, w))
+    return b.Transpose(out, perm=swap)
 
 
 def _batch_as_channels(b: Reverse, image: ir.Value, w: ir.Value, group: int, swap: list[int]) -> ir.Value:
     """[n, g·c, …] -> [c, g·n, …]."""
     if group == 1:
-        return b.Transpose(image, perm=swap)  # type: ignore[no-any-return]
+        return b.Transpose(image, perm=swap)
     known = dims(w)
     per_group = [known[1]] if known is not None and known[1] is not None else b.Slice(b.shape_of(w), [1], [2])
     space = sizes(b, image)
     split = b.Reshape(image, join(b, [-1, group], per_group, space))
     turned = b.Transpose(split, perm=[2, 1, 0, *(a + 1 for a in swap[2:])])
-    return b.Reshape(turned, join(b, per_group, [-1], space))  # type: ignore[no-any-return]
+    return b.Reshape(turned, join(b, per_group, [-1], space))
 
 
 def _padded(b: Reverse, v: ir.Value, before: ir.Value, after: ir.Value) -> ir.Value:
-    return b.Pad(v, b.Concat([0, 0], before, [0, 0], after, axis=0))  # type: ignore[no-any-return]
+    return b.Pad(v, b.Concat([0, 0], before, [0, 0], after, axis=0))

@@ -10,14 +10,14 @@ import onnx_ir as ir
 from graph_tools.emit import dims
 from graph_tools.errors import UnsupportedGradient
 from graph_tools.reverse import Reverse
+from graph_tools.vjp.pointwise import operand
 from graph_tools.vjp.table import ANY, vjp
 
 
 @vjp("MatMul", 0)
 def matmul_a(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """dA = ct · Bᵀ; for a matrix B all rows of ct in one Gemm that reads B with its flag toggled."""
-    a, w = node.inputs
-    assert a is not None and w is not None
+    a, w = operand(node, 0), operand(node, 1)
     rank_a, rank_w = b.rank_of(a), b.rank_of(w)
     if rank_w == 1:
         return b.Mul(ct if rank_a == 1 else b.Unsqueeze(ct, [-1]), b.primal(w))
@@ -31,8 +31,7 @@ def matmul_a(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
 @vjp("MatMul", 1)
 def matmul_b(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """dB = Aᵀ · ct, summed over the rows of all batches where B is a vector or a matrix."""
-    a, w = node.inputs
-    assert a is not None and w is not None
+    a, w = operand(node, 0), operand(node, 1)
     rank_a, rank_w = b.rank_of(a), b.rank_of(w)
     x = b.primal(a)
     if rank_a == 1:
@@ -55,7 +54,7 @@ def _rows_like(b: Reverse, rows: ir.Value, v: ir.Value) -> ir.Value:
 
 def _swapped(b: Reverse, v: ir.Value, rank: int) -> ir.Value:
     """The last two axes exchanged (ONNX Runtime fuses this into the product)."""
-    return b.Transpose(v, perm=[*range(rank - 2), rank - 1, rank - 2])  # type: ignore[no-any-return]
+    return b.Transpose(v, perm=[*range(rank - 2), rank - 1, rank - 2])
 
 
 def _gemm_flags(node: ir.Node) -> tuple[float | None, int, int]:
@@ -69,7 +68,7 @@ def _gemm_flags(node: ir.Node) -> tuple[float | None, int, int]:
 def gemm_a(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """y = α A' B' + β C: dA' = α ct B'ᵀ."""
     alpha, trans_a, trans_b = _gemm_flags(node)
-    a, w = node.inputs[0], b.primal(node.inputs[1])
+    a, w = operand(node, 0), b.primal(operand(node, 1))
     if trans_a:
         found = b.Gemm(w, ct, alpha=alpha, transA=trans_b, transB=1)
     else:
@@ -81,7 +80,7 @@ def gemm_a(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
 def gemm_b(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """y = α A' B' + β C: dB' = α A'ᵀ ct."""
     alpha, trans_a, trans_b = _gemm_flags(node)
-    a, w = b.primal(node.inputs[0]), node.inputs[1]
+    a, w = b.primal(operand(node, 0)), operand(node, 1)
     if trans_b:
         found = b.Gemm(ct, a, alpha=alpha, transA=1, transB=trans_a)
     else:
@@ -103,8 +102,7 @@ def einsum(b: Reverse, node: ir.Node, index: int, ct: ir.Value) -> ir.Value:
     A label that only this operand has was summed over: its cotangent is repeated. A label that it has twice
     (a diagonal) gets zeros off the diagonal.
     """
-    x = node.inputs[index]
-    assert x is not None
+    x = operand(node, index)
     terms, out = _labels(b, node)
     mine = terms[index]
     rest = [(t, b.primal(v)) for i, (t, v) in enumerate(zip(terms, node.inputs, strict=True)) if i != index]
@@ -175,8 +173,7 @@ def _on_diagonal(b: Reverse, found: ir.Value, labels: str, x: ir.Value) -> ir.Va
 @vjp("Det", 0)
 def det(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """The cofactors, (−1)^(i+j) det(X without row i and column j): right for singular matrices too."""
-    x = node.inputs[0]
-    assert x is not None
+    x = operand(node, 0)
     rank, n = b.rank_of(x), (dims(x) or (None,))[-1]
     if n is None:
         raise UnsupportedGradient(
@@ -186,10 +183,10 @@ def det(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
         )
     wide = b.Unsqueeze(ct, [-2, -1])
     if n == 1:
-        return wide  # type: ignore[no-any-return]
+        return wide
     others = np.array([[r for r in range(n) if r != i] for i in range(n)], np.int64)
     minors = b.Gather(b.Gather(b.primal(x), others, axis=-2), others, axis=-1)
     lead = list(range(rank - 2))
     minors = b.Transpose(minors, perm=[*lead, rank - 2, rank, rank - 1, rank + 1])
     signs = b.const(np.fromfunction(lambda i, j: (-1.0) ** (i + j), (n, n)), like=ct)
-    return b.Mul(wide, b.Mul(b.Det(minors), signs))  # type: ignore[no-any-return]
+    return b.Mul(wide, b.Mul(b.Det(minors), signs))

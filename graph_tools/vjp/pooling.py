@@ -76,7 +76,7 @@ def _indices_of(b: Reverse, node: ir.Node, x: ir.Value) -> ir.Value:
         return b.extra_output(node, 1)
     attributes = {k: a.value for k, a in node.attributes.items() if k != "storage_order"}
     _, indices = b.MaxPool(x, _outputs=2, **attributes)
-    return indices  # type: ignore[no-any-return]
+    return indices
 
 
 def _row_size(b: Reverse, v: ir.Value) -> ir.Value:
@@ -84,7 +84,7 @@ def _row_size(b: Reverse, v: ir.Value) -> ir.Value:
     known = dims(v)
     if known is not None and None not in known[1:]:
         return b.const(np.array([math.prod(known[1:])], np.int64))  # type: ignore[arg-type]
-    return b.ReduceProd(b.Slice(b.shape_of(v), [1], [2**31]), keepdims=1)  # type: ignore[no-any-return]
+    return b.ReduceProd(b.Slice(b.shape_of(v), [1], [2**31]), keepdims=1)
 
 
 def _total_size(b: Reverse, v: ir.Value) -> ir.Value:
@@ -92,4 +92,4 @@ def _total_size(b: Reverse, v: ir.Value) -> ir.Value:
     known = dims(v)
     if known is not None and None not in known:
         return b.const(np.array([math.prod(known)], np.int64))  # type: ignore[arg-type]
-    return b.Reshape(b.Size(v), [1])  # type: ignore[no-any-return]
+    return b.Reshape(b.Size(v), [1])

@@ -60,9 +60,7 @@ class Window:
     @property
     def extent(self) -> Known:
         """Image positions from the first to the last tap: (k − 1)·dilation + 1."""
-        return tuple(
-            None if k is None else (k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True)
-        )
+        return tuple(None if k is None else (k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
 
     @property
     def pads(self) -> list[int] | None:
@@ -97,10 +95,7 @@ def conv_window(node: ir.Node, x: ir.Value, w: ir.Value) -> Window:
     extents = [None if k is None else (k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     auto = _auto_pad(node)
     if auto.startswith("SAME"):
-        totals = [
-            _same_total(size, s, e, at_least=0)
-            for size, s, e in zip(image, strides, extents, strict=True)
-        ]
+        totals = [_same_total(size, s, e, at_least=0) for size, s, e in zip(image, strides, extents, strict=True)]
         before, after = _split(totals, upper=auto == "SAME_UPPER")
     else:
         before, after = _explicit(node, n, auto)
@@ -133,9 +128,13 @@ def transposed_window(node: ir.Node, x: ir.Value, w: ir.Value, y: ir.Value) -> W
         before, after = _split(totals, upper)
     else:
         before, after = _explicit(node, n, auto)
-    image: Known = tuple(wanted) if wanted is not None else tuple(
-        None if f is None or b is None or a is None else f - b - a
-        for f, b, a in zip(full, before, after, strict=True)
+    image: Known = (
+        tuple(wanted)
+        if wanted is not None
+        else tuple(
+            None if f is None or b is None or a is None else f - b - a
+            for f, b, a in zip(full, before, after, strict=True)
+        )
     )
     if wanted is None and None in image:
         image = tuple(i if i is not None else d for i, d in zip(image, _spatial(y, n), strict=True))
@@ -163,7 +162,7 @@ def sizes(b: Reverse, v: ir.Value) -> ir.Value:
     known = dims(v)
     if known is not None and None not in known[2:]:
         return b.const(np.array(known[2:], np.int64))
-    return b.Slice(b.shape_of(v), [2], [2**31])  # type: ignore[no-any-return]
+    return b.Slice(b.shape_of(v), [2], [2**31])
 
 
 def kernel_sizes(b: Reverse, window: Window, w: ir.Value) -> ir.Value:
@@ -176,7 +175,7 @@ def extents(b: Reverse, window: Window, w: ir.Value | None) -> ir.Value:
     if w is None or None not in window.kernel:
         return b.const(np.array(window.extent, np.int64))
     dilations = np.array(window.dilations, np.int64)
-    return b.Add(b.Mul(b.Sub(sizes(b, w), [1]), dilations), [1])  # type: ignore[no-any-return]
+    return b.Add(b.Mul(b.Sub(sizes(b, w), [1]), dilations), [1])
 
 
 def pads_at_run(b: Reverse, window: Window, image: ir.Value, grid: ir.Value, w: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -197,14 +196,13 @@ def join(b: Reverse, *parts: Sequence[int] | ir.Value) -> ir.Value:
     arrays = [array_of(v) for v in values]
     if all(a is not None for a in arrays):
         return b.const(np.concatenate(arrays))  # type: ignore[arg-type]
-    return b.Concat(*values, axis=0)  # type: ignore[no-any-return]
+    return b.Concat(*values, axis=0)
 
 
-def crop(b: Reverse, v: ir.Value, ends: ir.Value, starts: ir.Value | None = None) -> ir.Value:
+def crop(b: Reverse, window: Window, v: ir.Value, ends: ir.Value, starts: ir.Value | None = None) -> ir.Value:
     """``v[:, :, starts:ends]`` over the spatial axes; int64 [n] each, starts defaulting to 0."""
-    count = b.rank_of(v) - 2
-    begin = b.const(np.zeros(count, np.int64)) if starts is None else starts
-    return b.Slice(v, begin, ends, np.arange(2, count + 2))  # type: ignore[no-any-return]
+    begin = b.const(np.zeros(window.n, np.int64)) if starts is None else starts
+    return b.Slice(v, begin, ends, window.axes)
 
 
 def _spatial_rank(node: ir.Node, x: ir.Value, w: ir.Value) -> int:
@@ -215,7 +213,7 @@ def _spatial_rank(node: ir.Node, x: ir.Value, w: ir.Value) -> int:
     if known is None:
         raise UnsupportedGradient(
             f"operator {operator_name(node)} (node {node.name!r}): neither kernel_shape nor the number of dimensions "
-            f"of {x.name!r} and {w.name!r} is known; give the model's inputs shapes (names for open dimensions will do)",
+            f"of {x.name!r} and {w.name!r} is known; give the model's inputs shapes (open dimensions may have names)",
             operator=operator_name(node),
             node=node.name or "",
         )

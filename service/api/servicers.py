@@ -26,6 +26,7 @@ from service.api.pb.onnx_explain.v1 import (
 from service.api.progress import Latest
 from service.api.render import Drawing
 from service.api.workers import Workers
+from service.models import describe
 from service.runtime.context import Run
 from service.types import Progress
 
@@ -164,8 +165,13 @@ class ModelRepositoryServicer(model_repository_pb2_grpc.ModelRepositoryServiceSe
         """All about one model."""
         model = name(request.name, "name")
         version = name(request.version, "version", optional=True)
-        info = await self._workers.run(lambda: self._engine.repository.get(model, version).describe(), _nothing)
-        return model_repository_pb2.GetModelResponse(model=listing.info_message(info))
+        return await self._workers.run(lambda: self._describe(model, version, request.values), _nothing)
+
+    def _describe(self, name: str, version: str, values: bool) -> model_repository_pb2.GetModelResponse:
+        model = self._engine.repository.get(name, version)
+        listed = describe.values(model) if values else []
+        info = listing.info_message(describe.describe(model), listed)
+        return model_repository_pb2.GetModelResponse(model=info)
 
 
 def _nothing() -> None:

@@ -146,10 +146,16 @@ class Client:
                 if not token:
                     return out
 
-    def model(self, name: str, version: str = "") -> listing.ModelInfo:
-        """All about one model: inputs, outputs, layers, labels, what was inferred and what was assumed."""
+    def model(self, name: str, version: str = "", *, values: bool = False) -> listing.ModelInfo:
+        """All about one model: inputs, outputs, layers, labels, what was inferred and what was assumed.
+
+        Args:
+            name: name of the model.
+            version: "" = the latest that is ready.
+            values: also list every value of the graph.
+        """
         with clean(self.address):
-            request = model_repository_pb2.GetModelRequest(name=name, version=version)
+            request = model_repository_pb2.GetModelRequest(name=name, version=version, values=values)
             return listing.model_info(self._models.GetModel(request, timeout=self.timeout).model)
 
     def methods(self, model: str = "", version: str = "") -> list[listing.MethodInfo]:

@@ -17,7 +17,7 @@ _SCORES = {code: name for name, code in listing.SCORES.items()}
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """One version of one model. ``state`` is LOADING, READY or UNAVAILABLE, the last with its ``reason``."""
+    """One version of one model. ``state`` is UNLOADED, LOADING, READY or UNAVAILABLE (see ``reason``)."""
 
     name: str
     version: str
@@ -29,12 +29,13 @@ class ModelStatus:
 
 @dataclass(frozen=True)
 class Value:
-    """An input, an output or a layer. ``shape``: sizes, names of sizes, or None each; None = rank unknown."""
+    """An edge of the graph. ``shape``: sizes, names of sizes, or None each; None = rank unknown."""
 
     name: str
     type: str
     shape: tuple[int | str | None, ...] | None
     operator: str
+    node: str
     gradient: bool
 
 
@@ -42,26 +43,32 @@ class Value:
 class ModelInfo:
     """All about one model; the fields are those of the message ``ModelInfo``.
 
-    ``image`` is (height, width, channels), None for models that take tensors only; ``fixed_rows`` is None
-    where the file takes any number of rows; ``score_kind`` is softmax, sigmoid or none.
+    ``image`` is (height, width, channels), None for models that take tensors only; ``fixed_rows`` is None where
+    the file takes any number of rows; ``score_kind`` is softmax, multi-label, binary, logits, probabilities or
+    regression; ``values`` is empty where not asked for.
     """
 
     name: str
     version: str
     digest: str
     provider: str
+    size: int
     fixed_rows: int | None
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     image: tuple[int, int, int] | None
-    labels: tuple[str, ...]
-    score_kind: str
-    logits: str
-    default_layer: str
-    layers: tuple[Value, ...]
     preprocessing: str
-    whitebox_reason: str
+    labels: tuple[str, ...]
+    classes: int | None
+    output: str
+    logits: str
+    score_kind: str
+    default_layer: str
+    layers: tuple[str, ...]
+    multiply_adds: int
     notes: tuple[str, ...]
+    whitebox_error: str
+    values: tuple[Value, ...]
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ class MethodInfo:
 
 def model_status(message: repository_pb2.ModelStatus) -> ModelStatus:
     """The value of a message."""
-    state = _STATES.get(message.state, "UNAVAILABLE")
+    state = _name(_STATES, message.state).upper()
     return ModelStatus(message.name, message.version, state, message.reason, message.model_digest, message.latest)
 
 
@@ -107,18 +114,23 @@ def model_info(message: repository_pb2.ModelInfo) -> ModelInfo:
         version=message.version,
         digest=message.model_digest,
         provider=message.execution_provider,
+        size=message.size,
         fixed_rows=message.fixed_rows if message.HasField("fixed_rows") else None,
         inputs=tuple(_value(v) for v in message.inputs),
         outputs=tuple(_value(v) for v in message.outputs),
         image=(image.height, image.width, image.channels) if message.HasField("image") else None,
-        labels=tuple(message.labels),
-        score_kind=_SCORES.get(message.score_kind, "none"),
-        logits=message.logits,
-        default_layer=message.default_layer,
-        layers=tuple(_value(v) for v in message.layers),
         preprocessing=message.preprocessing,
-        whitebox_reason=message.whitebox_reason,
+        labels=tuple(message.labels),
+        classes=message.classes if message.HasField("classes") else None,
+        output=message.output,
+        logits=message.logits,
+        score_kind=_name(_SCORES, message.score_kind),
+        default_layer=message.default_layer,
+        layers=tuple(message.layers),
+        multiply_adds=message.multiply_adds,
         notes=tuple(message.notes),
+        whitebox_error=message.whitebox_error,
+        values=tuple(_value(v) for v in message.values),
     )
 
 
@@ -126,7 +138,7 @@ def method_info(message: explain_pb2.MethodInfo) -> MethodInfo:
     """The value of a message."""
     return MethodInfo(
         name=message.name,
-        kind=_KINDS.get(message.kind, ""),
+        kind=_name(_KINDS, message.kind),
         summary=message.summary,
         supported=message.supported,
         why_not=message.why_not,
@@ -151,10 +163,15 @@ def _parameter(message: explain_pb2.ParameterInfo) -> Parameter:
 
 
 def _value(message: repository_pb2.ValueInfo) -> Value:
-    shape = tuple(_size(d) for d in message.shape) if message.shape_known else None
-    return Value(message.name, message.type, shape, message.operator, message.gradient)
+    shape = tuple(_size(d) for d in message.shape) if message.rank_known else None
+    return Value(message.name, message.type, shape, message.operator, message.node, message.gradient)
 
 
 def _size(message: repository_pb2.Dimension) -> int | str | None:
     kind = message.WhichOneof("dimension")
     return None if kind is None else getattr(message, kind)
+
+
+def _name(names: dict[int, str], code: int) -> str:
+    """The service's own word; "unknown" where the server is newer than this client."""
+    return names.get(code, "unknown").replace("_", "-")

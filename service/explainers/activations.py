@@ -36,7 +36,7 @@ def activations(
 ) -> Explanation:
     """The values of any layers, channels ranked by energy (mean square), with each layer's sparsity."""
     layers = tuple(dict.fromkeys(model.layer(name) for name in (params.layers or ("",))))
-    program = model.program("activations", layers, batch, lambda graph: _program(graph, layers))
+    program = model.program("activations", layers, batch, lambda graph: _program(graph, layers), run)
     feeds = {"image": batch.image} if batch.image is not None else dict(batch.tensors)
     outputs = program.run(feeds, run)
     axes = {name: int(outputs[f"channel_axis_{i}"][0]) for i, name in enumerate(layers)}

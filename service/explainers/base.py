@@ -92,7 +92,12 @@ class Explainable(Protocol):
         """Value name of the layer CAM methods explain by default; None where no cut with space exists."""
 
     def program(
-        self, method: str, structure: tuple[Any, ...], batch: Batch, build: Callable[[Graph], ir.Model]
+        self,
+        method: str,
+        structure: tuple[Any, ...],
+        batch: Batch,
+        build: Callable[[Graph], ir.Model],
+        run: RunContext | None = None,
     ) -> Program:
         """The compiled program of this method, cached by (digest, method, structure, kind of input).
 
@@ -101,6 +106,7 @@ class Explainable(Protocol):
             structure: parameters that change the graph (layer, K == 1, …); hashable.
             batch: the inputs: images enter in front of the preprocessing, tensors at the model's own input.
             build: called on a miss with the white-box graph; returns the program's graph (it may change in place).
+            run: counts the build, and ends the wait for another call's build.
 
         Raises:
             UnsupportedModel, UnsupportedGradient: the model cannot be explained this way.

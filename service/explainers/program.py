@@ -94,7 +94,7 @@ def run_program(
 ) -> dict[str, Array]:
     """Run a method's program on a batch with its targets; K > 1 uses the program that shares the forward pass."""
     many = targets.index.shape[1] > 1
-    program = model.program(method, (*structure, "many" if many else "one"), batch, lambda g: build(g, many))
+    program = model.program(method, (*structure, "many" if many else "one"), batch, lambda g: build(g, many), run)
     feeds: dict[str, Array] = {"target": targets.index}
     if targets.mixed:
         feeds["minus"] = targets.minus

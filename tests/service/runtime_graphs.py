@@ -63,11 +63,12 @@ def counter() -> onnx.ModelProto:
 
 
 def wide(columns: int) -> onnx.ModelProto:
-    """y [N] = sum over ``columns`` copies of relu(x [N, 1]): 8 * columns bytes of scratch memory per row."""
+    """y [N] = min(x [N, 1], 0) over ``columns`` copies of x: 12 * columns bytes of scratch memory per row."""
     nodes = [
         helper.make_node("Expand", ["x", "shape"], ["z"]),
         helper.make_node("Relu", ["z"], ["r"]),
-        helper.make_node("ReduceMax", ["r", "axis"], ["y"], keepdims=0),
+        helper.make_node("Sub", ["z", "r"], ["d"]),
+        helper.make_node("ReduceMax", ["d", "axis"], ["y"], keepdims=0),
     ]
     weights = {"shape": np.array([1, columns]), "axis": np.array([1])}
     return model(nodes, [value("x", ["N", 1])], [value("y", ["N"])], weights)
@@ -76,7 +77,10 @@ def wide(columns: int) -> onnx.ModelProto:
 def external(
     location: str, *, offset: str = "0", length: str = "4096", where: str = "initializer", size: int = 1024
 ) -> onnx.ModelProto:
-    """y = x + w, w [size] float32 in the file ``location``; ``where`` the tensor sits: initializer, constant, function, body."""
+    """y = x + w, w [size] float32 in the file ``location``.
+
+    The tensor sits ``where``: initializer, constant, function or body (of an If).
+    """
     tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[size], data_location=TensorProto.EXTERNAL)
     for key, text in (("location", location), ("offset", offset), ("length", length)):
         tensor.external_data.add(key=key, value=text)
@@ -94,9 +98,7 @@ def external(
         branch = helper.make_graph([add], "body", [], [value("y", None)], [tensor])
         yes = numpy_helper.from_array(np.array(True), "yes")
         proto.graph.initializer.append(yes)
-        proto.graph.node[0].CopyFrom(
-            helper.make_node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch)
-        )
+        proto.graph.node[0].CopyFrom(helper.make_node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch))
     return proto
 
 

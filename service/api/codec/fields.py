@@ -8,7 +8,7 @@ import re
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 MAX_INPUTS = 256
-MAX_TARGETS = 64
+MAX_TARGETS = 100
 MAX_TOP_K = 1000
 MAX_RANK = 16
 MAX_TEXT = 1024  # characters of a value name, class name or item id

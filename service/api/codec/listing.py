@@ -6,30 +6,27 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from service.api.codec.fields import FieldError
+from service.api.codec.methods import choices
 from service.api.pb.onnx_explain.v1 import explain_pb2
 from service.api.pb.onnx_explain.v1 import model_repository_pb2 as repository_pb2
+
+if TYPE_CHECKING:
+    from graph_tools.values import ValueInfo
+    from service.core import MethodInfo
+    from service.explainers.base import ParameterInfo
+    from service.models.describe import ModelInfo, TensorDescription
+    from service.models.repository import ModelStatus
 
 T = TypeVar("T")
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1000
-KINDS = {
-    "black-box": explain_pb2.METHOD_KIND_BLACK_BOX,
-    "white-box": explain_pb2.METHOD_KIND_WHITE_BOX,
-}
-STATES = {
-    "LOADING": repository_pb2.MODEL_STATE_LOADING,
-    "READY": repository_pb2.MODEL_STATE_READY,
-    "UNAVAILABLE": repository_pb2.MODEL_STATE_UNAVAILABLE,
-}
-SCORES = {
-    "softmax": repository_pb2.SCORE_KIND_SOFTMAX,
-    "sigmoid": repository_pb2.SCORE_KIND_SIGMOID,
-    "none": repository_pb2.SCORE_KIND_NONE,
-}
+KINDS = choices(explain_pb2.DESCRIPTOR.enum_types_by_name["MethodKind"])
+STATES = choices(repository_pb2.DESCRIPTOR.enum_types_by_name["ModelState"])
+SCORES = choices(repository_pb2.DESCRIPTOR.enum_types_by_name["ScoreKind"])
 
 
 def page(items: Sequence[T], size: int, token: str) -> tuple[Sequence[T], str]:
@@ -61,12 +58,12 @@ def _offset(token: str) -> int:
     raise FieldError("page_token", "is none that this server gave; start again without one")
 
 
-def method_message(method: Any) -> explain_pb2.MethodInfo:
-    """The message of a core ``MethodInfo(explainer, supported, why_not)``."""
+def method_message(method: MethodInfo) -> explain_pb2.MethodInfo:
+    """The message of a method."""
     explainer = method.explainer
     return explain_pb2.MethodInfo(
         name=explainer.name,
-        kind=KINDS[explainer.kind],
+        kind=_code(KINDS, explainer.kind),
         summary=explainer.summary,
         supported=method.supported,
         why_not=method.why_not,
@@ -77,7 +74,7 @@ def method_message(method: Any) -> explain_pb2.MethodInfo:
     )
 
 
-def _parameter(info: Any) -> explain_pb2.ParameterInfo:
+def _parameter(info: ParameterInfo) -> explain_pb2.ParameterInfo:
     return explain_pb2.ParameterInfo(
         name=info.name,
         type=info.type,
@@ -90,20 +87,20 @@ def _parameter(info: Any) -> explain_pb2.ParameterInfo:
     )
 
 
-def status_message(status: Any) -> repository_pb2.ModelStatus:
-    """The message of a repository ``ModelStatus``."""
+def status_message(status: ModelStatus) -> repository_pb2.ModelStatus:
+    """The message of a model's state."""
     return repository_pb2.ModelStatus(
         name=status.name,
         version=status.version,
-        state=STATES[status.state],
+        state=_code(STATES, status.state),
         reason=status.reason,
         model_digest=status.digest,
         latest=status.latest,
     )
 
 
-def info_message(info: Any) -> repository_pb2.ModelInfo:
-    """The message of a repository ``ModelInfo``."""
+def info_message(info: ModelInfo, values: Sequence[ValueInfo]) -> repository_pb2.ModelInfo:
+    """The message of a model's description and, where asked for, its values."""
     image = None
     if info.image is not None:
         height, width, channels = info.image
@@ -113,29 +110,40 @@ def info_message(info: Any) -> repository_pb2.ModelInfo:
         version=info.version,
         model_digest=info.digest,
         execution_provider=info.provider,
-        fixed_rows=info.fixed_rows,
-        inputs=[_value(v) for v in info.inputs],
-        outputs=[_value(v) for v in info.outputs],
+        size=info.size,
+        fixed_rows=None if info.rows == "any" else int(info.rows),
+        inputs=[_tensor(v) for v in info.inputs],
+        outputs=[_tensor(v) for v in info.outputs],
         image=image,
-        labels=info.labels,
-        score_kind=SCORES[info.score_kind],
-        logits=info.logits,
-        default_layer=info.default_layer or "",
-        layers=[_value(v) for v in info.layers],
         preprocessing=info.preprocessing,
-        whitebox_reason=info.whitebox_reason,
+        labels=info.labels,
+        classes=info.classes,
+        output=info.output,
+        logits=info.logits,
+        score_kind=_code(SCORES, info.score_kind),
+        default_layer=info.default_layer,
+        layers=info.layers,
+        multiply_adds=info.macs,
         notes=info.notes,
+        whitebox_error=info.whitebox_error,
+        values=[_value(v) for v in values],
     )
 
 
-def _value(value: Any) -> repository_pb2.ValueInfo:
+def _tensor(value: TensorDescription) -> repository_pb2.ValueInfo:
+    shape = [_dimension(d) for d in value.shape]
+    return repository_pb2.ValueInfo(name=value.name, type=value.dtype, shape=shape, rank_known=True)
+
+
+def _value(value: ValueInfo) -> repository_pb2.ValueInfo:
     return repository_pb2.ValueInfo(
         name=value.name,
         type=value.dtype,
         shape=[_dimension(d) for d in value.shape or ()],
-        shape_known=value.shape is not None,
-        operator=getattr(value, "operator", ""),
-        gradient=getattr(value, "gradient", False),
+        rank_known=value.shape is not None,
+        operator=value.operator,
+        node=value.node,
+        gradient=value.gradient,
     )
 
 
@@ -143,3 +151,7 @@ def _dimension(size: int | str | None) -> repository_pb2.Dimension:
     if isinstance(size, str):
         return repository_pb2.Dimension(symbol=size)
     return repository_pb2.Dimension(size=size)
+
+
+def _code(codes: dict[str, int], name: str) -> Any:
+    return codes[name.lower().replace("-", "_")]

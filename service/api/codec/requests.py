@@ -175,14 +175,16 @@ def _selector(message: types_pb2.ClassSelector | types_pb2.Target, path: str) ->
         if not message.class_name:
             raise FieldError(f"{path}.class_name", "is empty")
         return Selector(name=text(message.class_name, f"{path}.class_name"))
-    if kind == "rank":
+    if isinstance(message, types_pb2.Target) and kind == "rank":
         if message.rank < 1:
             raise FieldError(f"{path}.rank", "counts from 1, the strongest class")
         return Selector(rank=message.rank)
-    raise FieldError(path, "names no class; set class_index, class_name or rank")
+    raise FieldError(path, "names no class; set class_index or class_name")
 
 
 def _target_message(target: Target) -> types_pb2.Target:
+    if target.minus is not None and target.minus.rank is not None:
+        raise FieldError("targets.minus", "names a class by its index or label, not by rank")
     minus = None if target.minus is None else _selector_fields(target.minus)
     return types_pb2.Target(
         output_name=target.output,

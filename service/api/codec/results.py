@@ -102,6 +102,7 @@ def _item_message(index: int, item: ItemResult, draw: Draw | None) -> result_pb2
                 channels=a.channels.tolist(),
                 energy=a.energy.tolist(),
                 sparsity=a.sparsity,
+                total=a.total,
                 picture=picture(f"layer-{k}", a),
             )
             for k, a in enumerate(item.activations)
@@ -132,6 +133,7 @@ def _item(path: str, message: result_pb2.ItemResult) -> ItemResult:
                 np.array(a.channels, np.int64),
                 np.array(a.energy, np.float64),
                 a.sparsity,
+                a.total,
             )
             for k, a in enumerate(message.activations)
         ),

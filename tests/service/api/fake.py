@@ -73,33 +73,7 @@ class FakeRepository:
         return [*reversed(models), broken]
 
     def get(self, name: str, version: str = "") -> Any:
-        if name != "net":
-            raise UnknownModel("model", name, ["net", "netto"])
-        return SimpleNamespace(describe=info)
-
-
-def info() -> Any:
-    def value(name: str, dtype: str, shape: Any, **more: Any) -> Any:
-        return SimpleNamespace(name=name, dtype=dtype, shape=shape, **more)
-
-    return SimpleNamespace(
-        name="net",
-        version="3",
-        digest="sha256:cd",
-        provider="CPUExecutionProvider",
-        fixed_rows=None,
-        inputs=[value("x", "float32", ("N", 3, 224, None))],
-        outputs=[value("y", "seq(map(int64,float))", None)],
-        image=(224, 224, 3),
-        labels=("cat", "dog"),
-        score_kind="sigmoid",
-        logits="z",
-        default_layer="relu_9",
-        layers=[value("relu_9", "float32", ("N", 8, 7, 7), operator="Relu", gradient=True)],
-        preprocessing="resize to 224",
-        whitebox_reason="",
-        notes=("assumed RGB",),
-    )
+        raise UnknownModel("model", name, ["net", "network"])
 
 
 def result(request: ExplainRequest, *, values: Any = None, channels: int = 4) -> ExplainResult:
@@ -112,6 +86,7 @@ def result(request: ExplainRequest, *, values: Any = None, channels: int = 4) ->
         np.arange(channels),
         np.arange(channels, 0, -1, dtype=np.float64),
         0.25,
+        2 * channels,
     )
     items = []
     for given in request.images or (b"\0",):

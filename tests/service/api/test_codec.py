@@ -111,7 +111,7 @@ FULL = Call(
         targets=(
             Target(Selector(index=0)),
             Target(Selector(name="cat"), Selector(index=3), "logits"),
-            Target(Selector(rank=2), Selector(rank=1)),
+            Target(Selector(rank=2), Selector(index=1)),
         ),
         top_k=0,
         seed=2**64 - 1,
@@ -131,6 +131,12 @@ def test_an_almost_empty_request_has_the_defaults() -> None:
     message = explain_pb2.ExplainRequest(model="net", method=methods.to_method("predict", {}))
     assert decode_request(message) == Call(ExplainRequest(model="net", method="predict"))
     assert encode_request(Call(ExplainRequest(model="net", method="predict"))).top_k == 5
+
+
+def test_a_rank_is_not_subtracted() -> None:
+    request = ExplainRequest("net", "predict", targets=(Target(Selector(index=1), Selector(rank=2)),))
+    with pytest.raises(FieldError, match="not by rank"):
+        encode_request(Call(request))
 
 
 def test_pixels_and_tensors_survive() -> None:
@@ -185,16 +191,16 @@ BAD_REQUESTS = [
     ("inputs[0].pixels.shape", {"inputs": [pixels([4])]}),
     ("inputs[0].pixels.shape", {"inputs": [pixels([0, 4])]}),
     ("inputs[0].pixels.shape[0]", {"inputs": [pixels([-1, 4])]}),
-    ("targets", {"targets": [T.Target()] * 65}),
-    ("targets", {"targets": [T.Target(top_k=64), T.Target(top_k=1)]}),
+    ("targets", {"targets": [T.Target()] * 101}),
+    ("targets", {"targets": [T.Target(top_k=100), T.Target(top_k=1)]}),
     ("targets[0].top_k", {"targets": [T.Target(top_k=0)]}),
-    ("targets[0].top_k", {"targets": [T.Target(top_k=65)]}),
+    ("targets[0].top_k", {"targets": [T.Target(top_k=101)]}),
     ("targets[1].class_index", {"targets": [T.Target(), T.Target(class_index=-1)]}),
     ("targets[0].class_name", {"targets": [T.Target(class_name="")]}),
     ("targets[0].class_name", {"targets": [T.Target(class_name="x" * 1025)]}),
     ("targets[0].rank", {"targets": [T.Target(rank=0)]}),
     ("targets[0].minus", {"targets": [T.Target(minus=T.ClassSelector())]}),
-    ("targets[0].minus.rank", {"targets": [T.Target(minus=T.ClassSelector(rank=0))]}),
+    ("targets[0].minus.class_index", {"targets": [T.Target(minus=T.ClassSelector(class_index=-2))]}),
     ("targets[0].output_name", {"targets": [T.Target(output_name="x" * 1025)]}),
     ("top_k", {"top_k": 1001}),
     ("budget.max_seconds", {"budget": T.Budget(max_seconds=0)}),
@@ -288,6 +294,7 @@ def test_results_survive() -> None:
     for field in ("values", "channels", "energy"):
         assert np.array_equal(getattr(mine.activations[0], field), getattr(theirs.activations[0], field))
     assert mine.activations[0].sparsity == theirs.activations[0].sparsity
+    assert mine.activations[0].total == theirs.activations[0].total == 8
 
 
 def test_progress_survives() -> None:

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1donnx_explain/v1/methods.proto\x12\x0fonnx_explain.v1\"\xb4\x02\n\x06Method\x12\x35\n\x07predict\x18\n \x01(\x0b\x32\".onnx_explain.v1.PredictParametersH\x00\x12=\n\x0b\x61\x63tivations\x18\x0b \x01(\x0b\x32&.onnx_explain.v1.ActivationsParametersH\x00\x12\x37\n\x08saliency\x18\x0c \x01(\x0b\x32#.onnx_explain.v1.SaliencyParametersH\x00\x12\x36\n\x08grad_cam\x18\r \x01(\x0b\x32\".onnx_explain.v1.GradCamParametersH\x00\x12\x39\n\tocclusion\x18\x0e \x01(\x0b\x32$.onnx_explain.v1.OcclusionParametersH\x00\x42\x08\n\x06method\"\x13\n\x11PredictParameters\"K\n\x15\x41\x63tivationsParameters\x12\x0e\n\x06layers\x18\x01 \x03(\t\x12\x15\n\x08\x63hannels\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x0b\n\t_channels\"T\n\x12SaliencyParameters\x12\x13\n\x06signed\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x06resize\x18\x02 \x01(\x08H\x01\x88\x01\x01\x42\t\n\x07_signedB\t\n\x07_resize\"m\n\x11GradCamParameters\x12\x12\n\x05layer\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04relu\x18\x02 \x01(\x08H\x01\x88\x01\x01\x12\x13\n\x06resize\x18\x03 \x01(\x08H\x02\x88\x01\x01\x42\x08\n\x06_layerB\x07\n\x05_reluB\t\n\x07_resize\"\xcb\x01\n\x13OcclusionParameters\x12\r\n\x05patch\x18\x01 \x03(\r\x12\x0e\n\x06stride\x18\x02 \x03(\r\x12+\n\x08\x62\x61seline\x18\x03 \x01(\x0e\x32\x19.onnx_explain.v1.Baseline\x12\x12\n\x05value\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12*\n\x05score\x18\x05 \x01(\x0e\x32\x1b.onnx_explain.v1.ScoreScale\x12\x13\n\x06resize\x18\x06 \x01(\x08H\x01\x88\x01\x01\x42\x08\n\x06_valueB\t\n\x07_resize*]\n\nScoreScale\x12\x1b\n\x17SCORE_SCALE_UNSPECIFIED\x10\x00\x12\x15\n\x11SCORE_SCALE_LOGIT\x10\x01\x12\x1b\n\x17SCORE_SCALE_PROBABILITY\x10\x02*\x84\x01\n\x08\x42\x61seline\x12\x18\n\x14\x42\x41SELINE_UNSPECIFIED\x10\x00\x12\x11\n\rBASELINE_GREY\x10\x01\x12\x11\n\rBASELINE_MEAN\x10\x02\x12\x11\n\rBASELINE_ZERO\x10\x03\x12\x11\n\rBASELINE_BLUR\x10\x04\x12\x12\n\x0e\x42\x41SELINE_VALUE\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1donnx_explain/v1/methods.proto\x12\x0fonnx_explain.v1\"\xb4\x02\n\x06Method\x12\x35\n\x07predict\x18\n \x01(\x0b\x32\".onnx_explain.v1.PredictParametersH\x00\x12=\n\x0b\x61\x63tivations\x18\x0b \x01(\x0b\x32&.onnx_explain.v1.ActivationsParametersH\x00\x12\x37\n\x08saliency\x18\x0c \x01(\x0b\x32#.onnx_explain.v1.SaliencyParametersH\x00\x12\x36\n\x08grad_cam\x18\r \x01(\x0b\x32\".onnx_explain.v1.GradCamParametersH\x00\x12\x39\n\tocclusion\x18\x0e \x01(\x0b\x32$.onnx_explain.v1.OcclusionParametersH\x00\x42\x08\n\x06method\"\x13\n\x11PredictParameters\"K\n\x15\x41\x63tivationsParameters\x12\x0e\n\x06layers\x18\x01 \x03(\t\x12\x15\n\x08\x63hannels\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x0b\n\t_channels\"4\n\x12SaliencyParameters\x12\x13\n\x06signed\x18\x01 \x01(\x08H\x00\x88\x01\x01\x42\t\n\x07_signed\"m\n\x11GradCamParameters\x12\x12\n\x05layer\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04relu\x18\x02 \x01(\x08H\x01\x88\x01\x01\x12\x13\n\x06resize\x18\x03 \x01(\x08H\x02\x88\x01\x01\x42\x08\n\x06_layerB\x07\n\x05_reluB\t\n\x07_resize\"\xab\x01\n\x13OcclusionParameters\x12\r\n\x05patch\x18\x01 \x03(\r\x12\x0e\n\x06stride\x18\x02 \x03(\r\x12+\n\x08\x62\x61seline\x18\x03 \x01(\x0e\x32\x19.onnx_explain.v1.Baseline\x12\x12\n\x05value\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12*\n\x05score\x18\x05 \x01(\x0e\x32\x1b.onnx_explain.v1.ScoreScaleB\x08\n\x06_value*]\n\nScoreScale\x12\x1b\n\x17SCORE_SCALE_UNSPECIFIED\x10\x00\x12\x15\n\x11SCORE_SCALE_LOGIT\x10\x01\x12\x1b\n\x17SCORE_SCALE_PROBABILITY\x10\x02*\x84\x01\n\x08\x42\x61seline\x12\x18\n\x14\x42\x41SELINE_UNSPECIFIED\x10\x00\x12\x11\n\rBASELINE_GREY\x10\x01\x12\x11\n\rBASELINE_MEAN\x10\x02\x12\x11\n\rBASELINE_ZERO\x10\x03\x12\x11\n\rBASELINE_BLUR\x10\x04\x12\x12\n\x0e\x42\x41SELINE_VALUE\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'onnx_explain.v1.methods_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCORESCALE']._serialized_start=862
-  _globals['_SCORESCALE']._serialized_end=955
-  _globals['_BASELINE']._serialized_start=958
-  _globals['_BASELINE']._serialized_end=1090
+  _globals['_SCORESCALE']._serialized_start=798
+  _globals['_SCORESCALE']._serialized_end=891
+  _globals['_BASELINE']._serialized_start=894
+  _globals['_BASELINE']._serialized_end=1026
   _globals['_METHOD']._serialized_start=51
   _globals['_METHOD']._serialized_end=359
   _globals['_PREDICTPARAMETERS']._serialized_start=361
@@ -42,9 +42,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACTIVATIONSPARAMETERS']._serialized_start=382
   _globals['_ACTIVATIONSPARAMETERS']._serialized_end=457
   _globals['_SALIENCYPARAMETERS']._serialized_start=459
-  _globals['_SALIENCYPARAMETERS']._serialized_end=543
-  _globals['_GRADCAMPARAMETERS']._serialized_start=545
-  _globals['_GRADCAMPARAMETERS']._serialized_end=654
-  _globals['_OCCLUSIONPARAMETERS']._serialized_start=657
-  _globals['_OCCLUSIONPARAMETERS']._serialized_end=860
+  _globals['_SALIENCYPARAMETERS']._serialized_end=511
+  _globals['_GRADCAMPARAMETERS']._serialized_start=513
+  _globals['_GRADCAMPARAMETERS']._serialized_end=622
+  _globals['_OCCLUSIONPARAMETERS']._serialized_start=625
+  _globals['_OCCLUSIONPARAMETERS']._serialized_end=796
 # @@protoc_insertion_point(module_scope)

@@ -58,12 +58,10 @@ class ActivationsParameters(_message.Message):
     def __init__(self, layers: _Optional[_Iterable[str]] = ..., channels: _Optional[int] = ...) -> None: ...
 
 class SaliencyParameters(_message.Message):
-    __slots__ = ("signed", "resize")
+    __slots__ = ("signed",)
     SIGNED_FIELD_NUMBER: _ClassVar[int]
-    RESIZE_FIELD_NUMBER: _ClassVar[int]
     signed: bool
-    resize: bool
-    def __init__(self, signed: _Optional[bool] = ..., resize: _Optional[bool] = ...) -> None: ...
+    def __init__(self, signed: _Optional[bool] = ...) -> None: ...
 
 class GradCamParameters(_message.Message):
     __slots__ = ("layer", "relu", "resize")
@@ -76,17 +74,15 @@ class GradCamParameters(_message.Message):
     def __init__(self, layer: _Optional[str] = ..., relu: _Optional[bool] = ..., resize: _Optional[bool] = ...) -> None: ...
 
 class OcclusionParameters(_message.Message):
-    __slots__ = ("patch", "stride", "baseline", "value", "score", "resize")
+    __slots__ = ("patch", "stride", "baseline", "value", "score")
     PATCH_FIELD_NUMBER: _ClassVar[int]
     STRIDE_FIELD_NUMBER: _ClassVar[int]
     BASELINE_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
-    RESIZE_FIELD_NUMBER: _ClassVar[int]
     patch: _containers.RepeatedScalarFieldContainer[int]
     stride: _containers.RepeatedScalarFieldContainer[int]
     baseline: Baseline
     value: float
     score: ScoreScale
-    resize: bool
-    def __init__(self, patch: _Optional[_Iterable[int]] = ..., stride: _Optional[_Iterable[int]] = ..., baseline: _Optional[_Union[Baseline, str]] = ..., value: _Optional[float] = ..., score: _Optional[_Union[ScoreScale, str]] = ..., resize: _Optional[bool] = ...) -> None: ...
+    def __init__(self, patch: _Optional[_Iterable[int]] = ..., stride: _Optional[_Iterable[int]] = ..., baseline: _Optional[_Union[Baseline, str]] = ..., value: _Optional[float] = ..., score: _Optional[_Union[ScoreScale, str]] = ...) -> None: ...

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&onnx_explain/v1/model_repository.proto\x12\x0fonnx_explain.v1\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x12ListModelsResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x1c.onnx_explain.v1.ModelStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8e\x01\n\x0bModelStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.onnx_explain.v1.ModelState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x05 \x01(\t\x12\x0e\n\x06latest\x18\x06 \x01(\x08\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"=\n\x10GetModelResponse\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x1a.onnx_explain.v1.ModelInfo\":\n\tDimension\x12\x0e\n\x04size\x18\x01 \x01(\x03H\x00\x12\x10\n\x06symbol\x18\x02 \x01(\tH\x00\x42\x0b\n\tdimension\"\x8b\x01\n\tValueInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12)\n\x05shape\x18\x03 \x03(\x0b\x32\x1a.onnx_explain.v1.Dimension\x12\x13\n\x0bshape_known\x18\x04 \x01(\x08\x12\x10\n\x08operator\x18\x05 \x01(\t\x12\x10\n\x08gradient\x18\x06 \x01(\x08\"=\n\nImageEntry\x12\x0e\n\x06height\x18\x01 \x01(\x03\x12\r\n\x05width\x18\x02 \x01(\x03\x12\x10\n\x08\x63hannels\x18\x03 \x01(\x03\"\xdb\x03\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\x12\x1a\n\x12\x65xecution_provider\x18\x04 \x01(\t\x12\x17\n\nfixed_rows\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12*\n\x06inputs\x18\x06 \x03(\x0b\x32\x1a.onnx_explain.v1.ValueInfo\x12+\n\x07outputs\x18\x07 \x03(\x0b\x32\x1a.onnx_explain.v1.ValueInfo\x12*\n\x05image\x18\x08 \x01(\x0b\x32\x1b.onnx_explain.v1.ImageEntry\x12\x0e\n\x06labels\x18\t \x03(\t\x12.\n\nscore_kind\x18\n \x01(\x0e\x32\x1a.onnx_explain.v1.ScoreKind\x12\x0e\n\x06logits\x18\x0b \x01(\t\x12\x15\n\rdefault_layer\x18\x0c \x01(\t\x12*\n\x06layers\x18\r \x03(\x0b\x32\x1a.onnx_explain.v1.ValueInfo\x12\x15\n\rpreprocessing\x18\x0e \x01(\t\x12\x17\n\x0fwhitebox_reason\x18\x0f \x01(\t\x12\r\n\x05notes\x18\x10 \x03(\tB\r\n\x0b_fixed_rows*v\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x1b\n\x17MODEL_STATE_UNAVAILABLE\x10\x03*l\n\tScoreKind\x12\x1a\n\x16SCORE_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12SCORE_KIND_SOFTMAX\x10\x01\x12\x16\n\x12SCORE_KIND_SIGMOID\x10\x02\x12\x13\n\x0fSCORE_KIND_NONE\x10\x03\x32\xc0\x01\n\x16ModelRepositoryService\x12U\n\nListModels\x12\".onnx_explain.v1.ListModelsRequest\x1a#.onnx_explain.v1.ListModelsResponse\x12O\n\x08GetModel\x12 .onnx_explain.v1.GetModelRequest\x1a!.onnx_explain.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&onnx_explain/v1/model_repository.proto\x12\x0fonnx_explain.v1\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x12ListModelsResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x1c.onnx_explain.v1.ModelStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8e\x01\n\x0bModelStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.onnx_explain.v1.ModelState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x05 \x01(\t\x12\x0e\n\x06latest\x18\x06 \x01(\x08\"@\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06values\x18\x03 \x01(\x08\"=\n\x10GetModelResponse\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x1a.onnx_explain.v1.ModelInfo\":\n\tDimension\x12\x0e\n\x04size\x18\x01 \x01(\x03H\x00\x12\x10\n\x06symbol\x18\x02 \x01(\tH\x00\x42\x0b\n\tdimension\"\x98\x01\n\tValueInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12)\n\x05shape\x18\x03 \x03(\x0b\x32\x1a.onnx_explain.v1.Dimension\x12\x12\n\nrank_known\x18\x04 \x01(\x08\x12\x10\n\x08operator\x18\x05 \x01(\t\x12\x0c\n\x04node\x18\x06 \x01(\t\x12\x10\n\x08gradient\x18\x07 \x01(\x08\"=\n\nImageEntry\x12\x0e\n\x06height\x18\x01 \x01(\x03\x12\r\n\x05width\x18\x02 \x01(\x03\x12\x10\n\x08\x63hannels\x18\x03 \x01(\x03\"\xc1\x04\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\x12\x1a\n\x12\x65xecution_provider\x18\x04 \x01(\t\x12\x0c\n\x04size\x18\x05 \x01(\x03\x12\x17\n\nfixed_rows\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12*\n\x06inputs\x18\x07 \x03(\x0b\x32\x1a.onnx_explain.v1.ValueInfo\x12+\n\x07outputs\x18\x08 \x03(\x0b\x32\x1a.onnx_explain.v1.ValueInfo\x12*\n\x05image\x18\t \x01(\x0b\x32\x1b.onnx_explain.v1.ImageEntry\x12\x15\n\rpreprocessing\x18\n \x01(\t\x12\x0e\n\x06labels\x18\x0b \x03(\t\x12\x14\n\x07\x63lasses\x18\x0c \x01(\x03H\x01\x88\x01\x01\x12\x0e\n\x06output\x18\r \x01(\t\x12\x0e\n\x06logits\x18\x0e \x01(\t\x12.\n\nscore_kind\x18\x0f \x01(\x0e\x32\x1a.onnx_explain.v1.ScoreKind\x12\x15\n\rdefault_layer\x18\x10 \x01(\t\x12\x0e\n\x06layers\x18\x11 \x03(\t\x12\x15\n\rmultiply_adds\x18\x12 \x01(\x03\x12\r\n\x05notes\x18\x13 \x03(\t\x12\x16\n\x0ewhitebox_error\x18\x14 \x01(\t\x12*\n\x06values\x18\x15 \x03(\x0b\x32\x1a.onnx_explain.v1.ValueInfoB\r\n\x0b_fixed_rowsB\n\n\x08_classes*\x90\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x1b\n\x17MODEL_STATE_UNAVAILABLE\x10\x03\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x04*\xc2\x01\n\tScoreKind\x12\x1a\n\x16SCORE_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12SCORE_KIND_SOFTMAX\x10\x01\x12\x1a\n\x16SCORE_KIND_MULTI_LABEL\x10\x02\x12\x15\n\x11SCORE_KIND_BINARY\x10\x03\x12\x15\n\x11SCORE_KIND_LOGITS\x10\x04\x12\x1c\n\x18SCORE_KIND_PROBABILITIES\x10\x05\x12\x19\n\x15SCORE_KIND_REGRESSION\x10\x06\x32\xc0\x01\n\x16ModelRepositoryService\x12U\n\nListModels\x12\".onnx_explain.v1.ListModelsRequest\x1a#.onnx_explain.v1.ListModelsResponse\x12O\n\x08GetModel\x12 .onnx_explain.v1.GetModelRequest\x1a!.onnx_explain.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'onnx_explain.v1.model_repository_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELSTATE']._serialized_start=1213
-  _globals['_MODELSTATE']._serialized_end=1331
-  _globals['_SCOREKIND']._serialized_start=1333
-  _globals['_SCOREKIND']._serialized_end=1441
+  _globals['_MODELSTATE']._serialized_start=1345
+  _globals['_MODELSTATE']._serialized_end=1489
+  _globals['_SCOREKIND']._serialized_start=1492
+  _globals['_SCOREKIND']._serialized_end=1686
   _globals['_LISTMODELSREQUEST']._serialized_start=59
   _globals['_LISTMODELSREQUEST']._serialized_end=117
   _globals['_LISTMODELSRESPONSE']._serialized_start=119
@@ -42,17 +42,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELSTATUS']._serialized_start=213
   _globals['_MODELSTATUS']._serialized_end=355
   _globals['_GETMODELREQUEST']._serialized_start=357
-  _globals['_GETMODELREQUEST']._serialized_end=405
-  _globals['_GETMODELRESPONSE']._serialized_start=407
-  _globals['_GETMODELRESPONSE']._serialized_end=468
-  _globals['_DIMENSION']._serialized_start=470
-  _globals['_DIMENSION']._serialized_end=528
-  _globals['_VALUEINFO']._serialized_start=531
-  _globals['_VALUEINFO']._serialized_end=670
-  _globals['_IMAGEENTRY']._serialized_start=672
-  _globals['_IMAGEENTRY']._serialized_end=733
-  _globals['_MODELINFO']._serialized_start=736
-  _globals['_MODELINFO']._serialized_end=1211
-  _globals['_MODELREPOSITORYSERVICE']._serialized_start=1444
-  _globals['_MODELREPOSITORYSERVICE']._serialized_end=1636
+  _globals['_GETMODELREQUEST']._serialized_end=421
+  _globals['_GETMODELRESPONSE']._serialized_start=423
+  _globals['_GETMODELRESPONSE']._serialized_end=484
+  _globals['_DIMENSION']._serialized_start=486
+  _globals['_DIMENSION']._serialized_end=544
+  _globals['_VALUEINFO']._serialized_start=547
+  _globals['_VALUEINFO']._serialized_end=699
+  _globals['_IMAGEENTRY']._serialized_start=701
+  _globals['_IMAGEENTRY']._serialized_end=762
+  _globals['_MODELINFO']._serialized_start=765
+  _globals['_MODELINFO']._serialized_end=1342
+  _globals['_MODELREPOSITORYSERVICE']._serialized_start=1689
+  _globals['_MODELREPOSITORYSERVICE']._serialized_end=1881
 # @@protoc_insertion_point(module_scope)

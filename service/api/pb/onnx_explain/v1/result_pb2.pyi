@@ -75,20 +75,22 @@ class Attribution(_message.Message):
     def __init__(self, values: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., target: _Optional[_Union[ResolvedTarget, _Mapping]] = ..., signed: _Optional[bool] = ..., layer: _Optional[str] = ..., quantities: _Optional[_Iterable[_Union[Quantity, _Mapping]]] = ..., picture: _Optional[_Union[Artifact, _Mapping]] = ...) -> None: ...
 
 class LayerActivations(_message.Message):
-    __slots__ = ("layer", "values", "channels", "energy", "sparsity", "picture")
+    __slots__ = ("layer", "values", "channels", "energy", "sparsity", "total", "picture")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
     ENERGY_FIELD_NUMBER: _ClassVar[int]
     SPARSITY_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
     PICTURE_FIELD_NUMBER: _ClassVar[int]
     layer: str
     values: _types_pb2.Tensor
     channels: _containers.RepeatedScalarFieldContainer[int]
     energy: _containers.RepeatedScalarFieldContainer[float]
     sparsity: float
+    total: int
     picture: Artifact
-    def __init__(self, layer: _Optional[str] = ..., values: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., channels: _Optional[_Iterable[int]] = ..., energy: _Optional[_Iterable[float]] = ..., sparsity: _Optional[float] = ..., picture: _Optional[_Union[Artifact, _Mapping]] = ...) -> None: ...
+    def __init__(self, layer: _Optional[str] = ..., values: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., channels: _Optional[_Iterable[int]] = ..., energy: _Optional[_Iterable[float]] = ..., sparsity: _Optional[float] = ..., total: _Optional[int] = ..., picture: _Optional[_Union[Artifact, _Mapping]] = ...) -> None: ...
 
 class Size(_message.Message):
     __slots__ = ("height", "width")

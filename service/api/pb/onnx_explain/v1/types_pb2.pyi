@@ -80,14 +80,12 @@ class Input(_message.Message):
     def __init__(self, name: _Optional[str] = ..., image: _Optional[_Union[EncodedImage, _Mapping]] = ..., pixels: _Optional[_Union[Tensor, _Mapping]] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class ClassSelector(_message.Message):
-    __slots__ = ("class_index", "class_name", "rank")
+    __slots__ = ("class_index", "class_name")
     CLASS_INDEX_FIELD_NUMBER: _ClassVar[int]
     CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
-    RANK_FIELD_NUMBER: _ClassVar[int]
     class_index: int
     class_name: str
-    rank: int
-    def __init__(self, class_index: _Optional[int] = ..., class_name: _Optional[str] = ..., rank: _Optional[int] = ...) -> None: ...
+    def __init__(self, class_index: _Optional[int] = ..., class_name: _Optional[str] = ...) -> None: ...
 
 class Target(_message.Message):
     __slots__ = ("output_name", "class_index", "class_name", "rank", "top_k", "minus")

@@ -1,0 +1,60 @@
+# Every target makes and reuses .venv by itself; `make clean` removes it.
+PYTHON ?= python3
+VENV := .venv
+PARITY := .venv-parity
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PARITY_STAMP := $(PARITY)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test lint format proto bench parity clean
+
+help: ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	touch $@
+
+# The oracles. torchvision has no CPU build beside this torch, so the peers that ask for it come without their
+# dependencies; the tests put a stub in its place.
+$(PARITY_STAMP): pyproject.toml
+	test -x $(PARITY)/bin/python || $(PYTHON) -m venv $(PARITY)
+	$(PARITY)/bin/python -m pip install --quiet --upgrade pip
+	$(PARITY)/bin/python -m pip install --quiet torch==2.13.0
+	$(PARITY)/bin/python -m pip install --quiet --editable . --group parity
+	$(PARITY)/bin/python -m pip install --quiet --no-deps grad-cam==1.5.7 ttach opencv-python-headless
+	touch $@
+
+demo: $(STAMP) ## explain three scenes over gRPC and draw a contact sheet
+	$(BIN)/onnx-explain demo
+
+MODELS ?= models
+serve: $(STAMP) ## serve the folder MODELS (default: models)
+	$(BIN)/onnx-explain serve --models $(MODELS)
+
+test: $(STAMP) ## all tests that need neither torch nor a GPU
+	$(BIN)/python -m pytest -m "not parity"
+
+parity: $(PARITY_STAMP) ## values against torch, captum and grad-cam, in an environment of their own
+	$(PARITY)/bin/python -m pytest -m parity tests/parity
+
+lint: $(STAMP) ## formatting, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## reformat
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only --quiet .
+
+proto: $(STAMP) ## regenerate the gRPC stubs from protos/
+	$(BIN)/python -m service.api.generate
+
+bench: $(STAMP) ## speed, as ratios (with peers where `make parity` was run)
+	$(BIN)/python -m tests.bench
+
+clean: ## remove the environments and caches
+	rm -rf $(VENV) $(PARITY) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

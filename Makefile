@@ -18,14 +18,13 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $@
 
-# The oracles. torchvision has no CPU build beside this torch, so the peers that ask for it come without their
-# dependencies; the tests put a stub in its place.
+# The oracles. grad-cam asks for torchvision, which has no build beside this torch: it comes without its dependencies
+# (those it uses are in the group), and tests/parity/peers.py stands in for torchvision.
 $(PARITY_STAMP): pyproject.toml
 	test -x $(PARITY)/bin/python || $(PYTHON) -m venv $(PARITY)
 	$(PARITY)/bin/python -m pip install --quiet --upgrade pip
-	$(PARITY)/bin/python -m pip install --quiet torch==2.13.0
 	$(PARITY)/bin/python -m pip install --quiet --editable . --group parity
-	$(PARITY)/bin/python -m pip install --quiet --no-deps grad-cam==1.5.7 ttach opencv-python-headless
+	$(PARITY)/bin/python -m pip install --quiet --no-deps grad-cam==1.5.7
 	touch $@
 
 demo: $(STAMP) ## explain three scenes over gRPC and draw a contact sheet

@@ -16,9 +16,10 @@ from graph_tools.vjp.table import operator_name
 _NO_BATCH = {"Shape", "Size", "ConstantOfShape", "Range", "NonZero", "EyeLike", "Unique", "Compress", "If", "Loop",
              "Scan", "RandomNormal", "RandomUniform", "LSTM", "GRU", "RNN", "NonMaxSuppression", "SequenceAt"}  # fmt: skip
 _AXES = {"Squeeze", "Unsqueeze", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1",
-         "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"}  # fmt: skip
+         "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare", "MeanVarianceNormalization"}  # fmt: skip
 _ONE_AXIS = {"Concat": None, "Split": 0, "Softmax": -1, "LogSoftmax": -1, "Hardmax": -1, "ArgMax": 0, "ArgMin": 0,
-             "TopK": -1, "GatherElements": 0, "ScatterElements": 0, "CumSum": None, "LayerNormalization": -1}  # fmt: skip
+             "TopK": -1, "GatherElements": 0, "ScatterElements": 0, "CumSum": None, "LayerNormalization": -1,
+             "RMSNormalization": -1, "LpNormalization": -1}  # fmt: skip
 
 
 def batch_values(model: ir.Model) -> frozenset[str]:
@@ -165,6 +166,10 @@ def _keeps_batch(node: ir.Node, carry: set[ir.Value], constants: dict[ir.Value, 
         return (x in carry and axis != 0) if x in carry else (data[1] in carry and axis == 0)
     if op in ("Slice", "Pad"):
         return x in carry and _spares_axis_zero(node, in_rank, constants)
+    if op in ("Conv", "ConvTranspose"):  # axis 0 of the weights is no batch
+        return x in carry
+    if op == "BatchNormalization" and node.attributes.get_int("training_mode", 0) == 1:
+        return False  # its statistics mix the rows
     if op == "Gemm":
         return x in carry and not node.attributes.get_int("transA", 0)
     if op == "MatMul":

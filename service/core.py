@@ -73,7 +73,7 @@ class Engine:
         parameters = explainer.make(request.parameters)
         run.limit(request.max_seconds, request.max_rows)
         model = self.repository.get(request.model, request.version)
-        why = model.supports(explainer)
+        why = model.supports(explainer, getattr(parameters, "layer", ""))
         if why:
             raise UnsupportedGradient(f"{request.method} cannot explain model {model.name!r}: {why}")
         batch, items = self._batch(model, request)
@@ -81,7 +81,7 @@ class Engine:
         targets = _targets(model, request, batch.rows)
         run.check()
         predicted: tuple[Array | None, Array | None] | None = None
-        if model.quantised and explainer.kind == "white-box" and (targets.index < 0).any():
+        if model.quantised and explainer.needs_target and (targets.index < 0).any():
             predicted = model.predict(batch, run)  # −j means the served file's ranking, not the float graph's
             targets = _ranked(targets, _first(predicted))
         built = run.built

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from graph_tools.emit import array_of
 from graph_tools.reverse import Reverse
-from graph_tools.vjp.pointwise import operand
+from graph_tools.vjp.pointwise import dtype_of, operand
 from graph_tools.vjp.selection import LAST, Size, pad, plus, size, vector
 from graph_tools.vjp.spatial import join
 from graph_tools.vjp.table import ANY, carries_integers, nondiff, vjp

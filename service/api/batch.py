@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from service.api.codec.chunks import take_apart
-from service.api.codec.fields import FieldError
+from service.api.codec.fields import FieldError, name
 from service.api.codec.requests import decode_request
 from service.api.errors import fault
 from service.api.pb.onnx_explain.v1 import explain_pb2, result_pb2
@@ -60,6 +60,8 @@ async def _header(requests: Requests) -> explain_pb2.ExplainBatchHeader:
     header = first.header
     if len(header.models) != 1:
         raise FieldError("header.models", f"{len(header.models)} models; this method takes exactly one")
+    name(header.models[0].name, "header.models[0].name")
+    name(header.models[0].version, "header.models[0].version", optional=True)
     decode_request(_request(header, explain_pb2.ExplainBatchItem()), "header.")
     return header
 

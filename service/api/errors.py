@@ -113,6 +113,7 @@ TABLE: dict[type[BaseException], tuple[grpc.StatusCode, str, Detail]] = {
     Busy: (grpc.StatusCode.RESOURCE_EXHAUSTED, "BUSY", _retry),
     DeadlinePassed: (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_PASSED", _nothing),
     Cancelled: (grpc.StatusCode.CANCELLED, "CANCELLED", _nothing),
+    MemoryError: (grpc.StatusCode.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY", _retry),
     NotOfferedError: (grpc.StatusCode.UNIMPLEMENTED, "NOT_OFFERED", _nothing),
 }
 
@@ -125,7 +126,8 @@ def fault(error: BaseException) -> Fault:
     for kind in type(error).__mro__:
         if kind in TABLE:
             code, reason, detail = TABLE[kind]
-            return Fault(code, reason, _short(str(error)), detail(error), _facts(error))
+            message = _short(str(error) or reason.lower().replace("_", " "))
+            return Fault(code, reason, message, detail(error), _facts(error))
     incident = uuid.uuid4().hex[:12]
     LOG.error("incident %s", incident, exc_info=error)
     message = f"internal error, incident {incident}; the server's log says more"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -56,7 +55,7 @@ def _single(method: Any, prepare: Callable[[Any], Any]) -> Any:
         try:
             return await method(prepare(request), context)
         except Exception as error:
-            await _abort(context, error)
+            return await _abort(context, error)
 
     return behaviour
 
@@ -92,8 +91,8 @@ def _parsed(parse: Parse) -> Callable[[AsyncIterator[bytes]], AsyncIterator[Any]
     return prepare
 
 
-async def _abort(context: grpc.aio.ServicerContext, error: Exception) -> NoReturn:
+async def _abort(context: grpc.aio.ServicerContext, error: Exception) -> None:
+    """Ends the call; raises AbortError."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
     await context.abort_with_status(rpc_status.to_status(status(fault(error))))
-    raise asyncio.CancelledError  # abort has raised already

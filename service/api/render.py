@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 from PIL import Image
 
 from graph_tools.errors import InvalidRequest
@@ -16,6 +15,8 @@ from service.pictures.png import to_png
 from service.pictures.style import ALPHA
 from service.pictures.tile import map_over, map_scale, photo_of
 from service.types import Attribution, ExplainResult, ItemResult, LayerActivations
+
+LONGEST = 1024  # side of an overlay that nobody gave a size: a photo from a camera would be tens of megabytes
 
 
 class Drawing:
@@ -50,7 +51,7 @@ class Drawing:
             size = (max(1, round(height * scale)), max(1, round(width * scale)))
             return Image.fromarray(heatmap(part.values, size=size, scale=map_scale(part)))
         if self._render.style == "overlay" and source is not None and part.values.ndim == 2:
-            photo = photo_of(item, self._render.max_side or max(np.shape(source)[:2]))
+            photo = photo_of(item, self._render.max_side or min(LONGEST, max(source.shape[:2])))
             if photo is not None:
                 return map_over(photo, part, map_scale(part), alpha=alpha)
         alone = dataclasses.replace(item, attributions=(part,))

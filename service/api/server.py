@@ -97,15 +97,14 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         try:
-            port = int(self._server.add_insecure_port(f"{settings.host}:{settings.port}"))
+            port = int(self._server.add_insecure_port(address(settings.host, settings.port)))
         except RuntimeError:
-            raise InvalidRequest(
-                "port", f"cannot listen on {settings.host}:{settings.port}; is another server running there?"
-            ) from None
+            where = address(settings.host, settings.port)
+            raise InvalidRequest("port", f"cannot listen on {where}; is another server running there?") from None
         await self._server.start()
         for service in (*SERVICES, READINESS):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        LOG.info("listening on %s:%d", settings.host, port)
+        LOG.info("listening on %s", address(settings.host, port))
         return port
 
     async def stop(self, grace: float | None = None) -> None:
@@ -168,13 +167,18 @@ def background(engine: Engine, settings: Settings | None = None) -> Iterator[str
     try:
         port = asyncio.run_coroutine_threadsafe(server.start(), loop).result()
         try:
-            yield f"{settings.host}:{port}"
+            yield address(settings.host, port)
         finally:
             asyncio.run_coroutine_threadsafe(server.stop(settings.grace), loop).result()
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def address(host: str, port: int) -> str:
+    """``host:port``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

@@ -47,18 +47,18 @@ class ExplainServicer(explain_pb2_grpc.ExplainServiceServicer):
     """``onnx_explain.v1.ExplainService`` over an engine."""
 
     def __init__(
-        self, engine: Engine, explain: Workers, listing: Workers, *, most_bytes: int, interval: float = 0.1
+        self, engine: Engine, explain: Workers, short: Workers, *, most_bytes: int, interval: float = 0.1
     ) -> None:
-        """The engine, the threads for explaining and for listing.
+        """What serves the calls.
 
         Args:
             engine: does the work.
             explain: threads for explanations.
-            listing: threads for everything short, so that it is answered under load.
+            short: threads for everything short, so that it is answered under load.
             most_bytes: largest message that callers are told to accept.
             interval: least seconds between two progress messages of a stream.
         """
-        self._engine, self._explain, self._listing = engine, explain, listing
+        self._engine, self._explain, self._short = engine, explain, short
         self._most_bytes, self._interval = most_bytes, interval
 
     async def Explain(self, request: explain_pb2.ExplainRequest, context: Context) -> result_pb2.ExplainResponse:
@@ -106,7 +106,7 @@ class ExplainServicer(explain_pb2_grpc.ExplainServiceServicer):
         """The methods, and whether the model supports them."""
         model = name(request.model, "model", optional=True)
         version = name(request.version, "version", optional=True)
-        methods = await self._listing.run(lambda: self._engine.methods(model, version), _nothing)
+        methods = await self._short.run(lambda: self._engine.methods(model, version), _nothing)
         methods = sorted(methods, key=lambda m: m.explainer.name)
         shown, following = listing.page(methods, request.page_size, request.page_token)
         return explain_pb2.ListMethodsResponse(

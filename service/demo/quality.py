@@ -12,6 +12,7 @@ from .scenes import CLASSES, Scene, draw
 
 Images = NDArray[np.uint8]  # [N, H, W, 3]
 Floats = NDArray[np.floating]
+Predict = Callable[[Images], Floats]
 
 FRESH_SEEDS = range(2000)  # below TRAINING_SEEDS
 BALANCED_ACCURACY, RECALL, TOP1_PRESENT = 0.95, 0.90, 0.98  # what the embedded model has to reach
@@ -63,7 +64,7 @@ class Report:
         return "\n".join(lines)
 
 
-def evaluate(predict: Callable[[Images], Floats], seeds: Sequence[int] = FRESH_SEEDS, batch: int = 50) -> Report:
+def evaluate(predict: Predict, seeds: Sequence[int] = FRESH_SEEDS, batch: int = 50) -> Report:
     """Measures a classifier on drawn scenes.
 
     Args:

@@ -320,7 +320,7 @@ def _checked(path: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> Any:
     if isinstance(hint, types.UnionType):
         hint = next(a for a in typing.get_args(hint) if a is not type(None))
     if typing.get_origin(hint) is tuple:
-        items = value.split(",") if isinstance(value, str) else list(value)
+        items = value.split(",") if isinstance(value, str) else list(value) if np.iterable(value) else [value]
         inner = typing.get_args(hint)[0]
         return tuple(_checked(f"{path}[{i}]", v, inner, meta) for i, v in enumerate(items) if v != "")
     value = _convert(path, value, hint)

@@ -73,6 +73,7 @@ class LoadedModel:
         self.notes += [files.note] if files.note else []
         self._lock = threading.Lock()
         self._whitebox: dict[bool, Whitebox] = {}
+        self._gradient_errors: dict[str, str] = {}
         self.labels = card.labels or ()
         self._check_labels()
 
@@ -210,13 +211,18 @@ class LoadedModel:
                     raise
             return self._whitebox[image]
 
-    def supports(self, explainer: Explainer) -> str:
-        """Why the method cannot be used on this model; "" where it can."""
+    def supports(self, explainer: Explainer, layer: str = "") -> str:
+        """Why the method cannot be used on this model; "" where it can.
+
+        Layer methods need a gradient from the scores to ``layer`` ("" = the default one), the others to the input.
+        """
         if explainer.kind == "black-box":
             return ""
-        if explainer.needs_layer and self.default_layer is None and not self.layers():
-            return "the model has no layer with space"
-        return self._gradient_error if explainer.needs_target else self.whitebox_error or ""
+        if explainer.needs_layer and not layer and self.default_layer is None and not self.layers():
+            return self.whitebox_error or "the model has no layer with space"
+        if not explainer.needs_target:
+            return self.whitebox_error or ""
+        return self._gradient_error((layer or self.default_layer or "") if explainer.needs_layer else "")
 
     def layers(self) -> list[str]:
         """Value names with space, in graph order."""
@@ -228,15 +234,19 @@ class LoadedModel:
         """The class's label, or ``class <index>``."""
         return self.labels[index] if index < len(self.labels) else f"class {index}"
 
-    @functools.cached_property
-    def _gradient_error(self) -> str:
-        try:
-            box = self.whitebox(self.image is not None)
-            copy = models.load(box.model)
-            check_path(copy, box.scores, box.entry)
-        except (UnsupportedGradient, UnsupportedModel) as error:
-            return str(error)
-        return ""
+    def _gradient_error(self, layer: str) -> str:
+        """Why no gradient of the scores with respect to ``layer`` ("" = the input) can be built; "" where it can."""
+        if layer not in self._gradient_errors:
+            try:
+                box = self.whitebox(self.image is not None)
+                copy = models.load(box.model)
+                if layer and models.value(copy, layer) is None:
+                    return ""  # the explainer says that there is no such layer
+                check_path(copy, box.scores, layer or box.entry)
+                self._gradient_errors[layer] = ""
+            except (UnsupportedGradient, UnsupportedModel) as error:
+                self._gradient_errors[layer] = str(error)
+        return self._gradient_errors[layer]
 
     # -- making --------------------------------------------------------------------------------------------------
 

@@ -67,4 +67,4 @@ class Tail:
         if self.kind in ("softmax", "logits"):
             top = np.exp(logits - logits.max(axis=1, keepdims=True))
             return np.asarray(top / top.sum(axis=1, keepdims=True))
-        return np.asarray(1 / (1 + np.exp(-logits)))
+        return np.asarray(np.exp(-np.logaddexp(0, -logits)))  # 1 / (1 + exp(−z)) without overflow

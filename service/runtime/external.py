@@ -106,6 +106,8 @@ def _reference(tensor: TensorProto) -> Reference:
     entries = {e.key: e.value for e in tensor.external_data}
     if len(entries) != len(tensor.external_data):
         raise UnsupportedModel(f"external data of {tensor.name!r}: a key is given twice")
+    if any(isinstance(text, bytes) for entry in entries.items() for text in entry):  # proto2's answer to no UTF-8
+        raise UnsupportedModel(f"external data of {tensor.name!r}: a key or value is not UTF-8")
     offset, length = (_number(tensor.name, key, entries.get(key, "0")) for key in ("offset", "length"))
     return Reference(
         tensor.name,

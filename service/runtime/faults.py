@@ -20,9 +20,10 @@ _MEMORY = re.compile(
 _GPU = re.compile(r"\bCUDA failure|\bCUDNN failure|\bCUBLAS failure|\bcudnn_frontend", re.IGNORECASE)
 _INPUT = re.compile(r"(?:input: |input name: |inputs \(\[')([^\s'\]]+)")
 _NOISE = (
-    r"^\[ONNXRuntimeError\] : \d+ : \w+ : ",
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : ",
     r"^Error in execution: ",
     r"^Load model from .*? failed:",
+    r"^Exception during (?:initialization|loading): ",
     # C++ source position with its signature: "/x/core/graph/model.cc:256 onnxruntime::Model::Model(…) const
     # [with …] "
     r"/onnxruntime_src/\S+:\d+ .*?\) (?:const )?(?:\[with [^\]]*\] )?",
@@ -56,6 +57,8 @@ def load_error(error: BaseException, secrets: Iterable[str] = ()) -> ExplainErro
     text = reason(error, secrets)
     if "protobuf parsing failed" in text.lower():
         text = "it is not an ONNX file, or it is cut short"
+    elif isinstance(error, UnicodeDecodeError):
+        text = "a name in it is not UTF-8"
     return UnsupportedModel(f"the model cannot be loaded: {text}")
 
 

@@ -39,7 +39,7 @@ FAULTS: tuple[type[Exception], ...] = (
     MemoryError,
 )
 
-_quiet_lock = threading.Lock()
+_quiet_lock, _arena_lock = threading.Lock(), threading.Lock()
 
 
 @contextlib.contextmanager
@@ -61,7 +61,6 @@ def run_options() -> Any:
     return options
 
 
-@functools.cache
 def share_arena() -> Any:
     """The CPU arena of all sessions that set ``session.use_env_allocators``, registered once per process.
 
@@ -69,6 +68,12 @@ def share_arena() -> Any:
         A one-node session on that arena, made beforehand because :func:`release_memory` runs when memory is
         short.
     """
+    with _arena_lock:
+        return _register_arena()
+
+
+@functools.cache
+def _register_arena() -> Any:
     memory = api.OrtMemoryInfo("Cpu", api.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, api.OrtMemType.DEFAULT)
     api.create_and_register_allocator(memory, None)
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
@@ -78,7 +83,10 @@ def share_arena() -> Any:
     options.intra_op_num_threads = 1
     options.add_session_config_entry("session.use_env_allocators", "1")
     providers = ["CPUExecutionProvider"]
-    return api.InferenceSession(model.SerializeToString(), options, providers=providers, enable_fallback=0)
+    session = api.InferenceSession(model.SerializeToString(), options, providers=providers, enable_fallback=0)
+    # An arena keeps its first block for ever: let that be a small one.
+    session.run(["y"], {"x": np.zeros(1, np.float32)})
+    return session
 
 
 def release_memory() -> None:

@@ -110,10 +110,15 @@ class Session:
         folder = external_dir if external_dir is not None else (_NO_FOLDER if path is None else None)
         self._secrets = _folders(path, folder)
         settings = _settings(options or Options(), provider, folder)
-        self._session = self._guarded(
-            lambda: ort.api.InferenceSession(
+
+        def load() -> tuple[Any, list[TensorInfo], list[TensorInfo]]:
+            session = ort.api.InferenceSession(
                 path or model, settings, providers=provider.chain, enable_fallback=0, read_config_from_model=0
-            ),
+            )
+            return session, [_info(n) for n in session.get_inputs()], [_info(n) for n in session.get_outputs()]
+
+        self._session, inputs, outputs = self._guarded(
+            load,
             functools.partial(settings.set_load_cancellation_flag, True),
             run,
             lambda error: faults.load_error(error, self._secrets),
@@ -122,8 +127,7 @@ class Session:
         used = self._session.get_providers()[0]
         if used != provider.name:
             raise ProviderUnavailable(f"the session was made on {used} in place of {provider.name}")
-        self.inputs = tuple(_info(node) for node in self._session.get_inputs())
-        self.outputs = tuple(_info(node) for node in self._session.get_outputs())
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.nbytes = _size(model, external_dir)
 
     def run(self, feeds: Feeds, outputs: Sequence[str] | None = None, run: Run | None = None) -> dict[str, Array]:

@@ -116,8 +116,7 @@ def test_rows_must_be_there_and_agree() -> None:
         run_rows(Small(9), {"x": X, "b": X[:2]}, {"x", "b"}, 4)
 
 
-# 12 MB of scratch memory per row in three buffers, under a limit of 760 MB. At 100 rows the first buffer is had and the
-# second fails; the first stays in the arena, and without giving it back 60 rows do not fit either.
+# 12 MB of scratch memory per row: 60 rows do not fit under a limit of 500 MB. The limit holds for a process of its own.
 SCARCE = """
 import resource
 import numpy as np
@@ -126,21 +125,26 @@ from service.runtime.context import Run
 from service.runtime.rows import run_rows
 from service.runtime.session import Session
 from tests.service.runtime_graphs import CPU_ONLY, wide
+
+def pages(field):
+    return int(open("/proc/self/statm").read().split()[field]) * resource.getpagesize()
+
 session = Session(wide(1 << 20).SerializeToString(), CPU_ONLY)
-x = np.arange(-50, 50, dtype=np.float32)[:, None]
-session.run({"x": x[:1]})
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + (760 << 20),) * 2)
+x = np.arange(-30, 30, dtype=np.float32)[:, None]
+session.run({"x": x[:20]})
+held = pages(1)
+session.release_memory()
+assert pages(1) < held - (100 << 20), "the arena kept what the run needed"
+resource.setrlimit(resource.RLIMIT_AS, (pages(0) + (500 << 20),) * 2)
 try:
     session.run({"x": x})
-    raise SystemExit("100 rows fit")
+    raise SystemExit("60 rows fit")
 except Busy:
-    session.release_memory()
-session.run({"x": x[:60]})
+    pass
 call = Run()
-y = run_rows(session, {"x": x}, {"x"}, 100, call)["y"]
+y = run_rows(session, {"x": x}, {"x"}, 60, call)["y"]
 assert np.array_equal(y, np.minimum(x[:, 0], 0)), y
-assert call.rows == 100
+assert call.rows == 60
 """
 
 

@@ -321,6 +321,23 @@ def test_a_crash_leaves_no_entry_and_its_leftover_is_swept_a_day_later(source: P
     assert [p.name for p in (tmp_path / "kept").iterdir()] == [stored.digest.removeprefix("sha256:")]
 
 
+def test_mutated_files_raise_nothing_but_our_errors(store: Store, source: Path) -> None:
+    rng = np.random.default_rng(3)
+    whole = [external("w.bin", where=w).SerializeToString() for w in ("initializer", "constant", "function", "body")]
+    DATA.tofile(source / "w.bin")
+    refused = 0
+    for _ in range(300):
+        raw = bytearray(whole[rng.integers(4)])
+        for at in rng.integers(0, len(raw), rng.integers(1, 4)):
+            raw[at] = rng.integers(256)
+        (source / "net.onnx").write_bytes(raw)
+        try:
+            store.add(source / "net.onnx")
+        except UnsupportedModel:
+            refused += 1
+    assert 50 < refused < 300
+
+
 def test_a_full_disk_is_busy(store: Store, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -25,8 +25,12 @@ def names() -> list[str]:
     return [f.name for f in Method.DESCRIPTOR.oneofs_by_name["method"].fields]
 
 
-def from_method(method: Method) -> tuple[str, dict[str, Any]]:
+def from_method(method: Method, *, echo: bool = False) -> tuple[str, dict[str, Any]]:
     """The method's name, and the parameters that are present.
+
+    Args:
+        method: the message.
+        echo: it comes from a reply, which holds every parameter: a list that is absent is an empty one.
 
     Raises:
         FieldError: no method, or one or a parameter that is newer than this server.
@@ -37,7 +41,7 @@ def from_method(method: Method) -> tuple[str, dict[str, Any]]:
     message = getattr(method, chosen)
     for unknown in UnknownFieldSet(message):
         raise FieldError(chosen, f"parameter number {unknown.field_number} is newer than this server; leave it out")
-    return chosen, {f.name: _value(chosen, f, message) for f in message.DESCRIPTOR.fields if _given(f, message)}
+    return chosen, {f.name: _value(chosen, f, message) for f in message.DESCRIPTOR.fields if _given(f, message, echo)}
 
 
 def to_method(name: str, parameters: Mapping[str, Any]) -> Method:
@@ -74,9 +78,9 @@ def choices(enum: EnumDescriptor) -> dict[str, int]:
     return {v.name.removeprefix(prefix).lower(): v.number for v in enum.values if v.number}
 
 
-def _given(field: FieldDescriptor, message: Message) -> bool:
+def _given(field: FieldDescriptor, message: Message, echo: bool) -> bool:
     if field.is_repeated:
-        return len(getattr(message, field.name)) > 0
+        return echo or len(getattr(message, field.name)) > 0
     return message.HasField(field.name) if field.has_presence else bool(getattr(message, field.name))
 
 

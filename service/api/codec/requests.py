@@ -37,7 +37,8 @@ class Render:
     Attributes:
         style: ``overlay``, ``heatmap`` or ``sheet``.
         opacity: of the heatmap in an overlay, 0..1; None = the style's own.
-        max_side: longest side in pixels, 16..4096; None = that of the caller's image.
+        max_side: longest side of an overlay or heatmap in pixels, 16..4096; None = that of the image, at most 1024,
+            or of the map.
     """
 
     style: str = "overlay"
@@ -92,7 +93,15 @@ def encode_request(call: Call) -> explain_pb2.ExplainRequest:
     Raises:
         FieldError: a value that the contract cannot hold.
     """
-    request, render = call.request, call.render
+    try:
+        return _request_message(call.request, call.render)
+    except FieldError:
+        raise
+    except (TypeError, ValueError) as error:  # a number that is negative or too large for its field
+        raise FieldError("", f"the request cannot be sent: {error}") from None
+
+
+def _request_message(request: ExplainRequest, render: Render | None) -> explain_pb2.ExplainRequest:
     budget = None
     if request.max_seconds is not None or request.max_rows is not None:
         budget = types_pb2.Budget(max_seconds=request.max_seconds, max_rows=request.max_rows)

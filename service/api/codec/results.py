@@ -48,7 +48,7 @@ def decode_result(message: result_pb2.ExplainResponse) -> ExplainResult:
     Raises:
         FieldError: arrays that contradict themselves.
     """
-    method, parameters = from_method(message.method)
+    method, parameters = from_method(message.method, echo=True)
     timing = message.timing
     return ExplainResult(
         model=message.model,

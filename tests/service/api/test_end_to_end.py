@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def test_a_model_is_described(client: Client) -> None:
     assert len(model.labels) == model.classes
     assert model.score_kind == "multi-label"
     assert model.default_layer in model.layers
-    assert set(model.layers) <= {v.name for v in model.values}
+    assert model.default_layer in {v.name for v in model.values if v.gradient}
     assert (model.provider, model.whitebox_error) == ("CPUExecutionProvider", "")
     assert client.model("scenes").values == ()
 
@@ -97,9 +96,9 @@ def test_every_method_answers(client: Client, picture: bytes, method: str) -> No
 
 def test_the_second_request_builds_nothing(client: Client, picture: bytes) -> None:
     client.explain("scenes", picture, method="grad_cam")
-    again = client.explain("scenes", picture, method="grad_cam", targets=[1, (0, 1)])
+    again = client.explain("scenes", picture, method="grad_cam", targets=[(0, 1)])
     assert again.timing.built == 0
-    assert [a.target.minus_index for a in again.items[0].attributions] == [None, 1]
+    assert [a.target.minus_index for a in again.items[0].attributions] == [1]
 
 
 def test_a_stream_of_the_looping_method(client: Client, picture: bytes) -> None:
@@ -122,15 +121,6 @@ def test_a_batch_equals_single_calls(client: Client, picture: bytes) -> None:
         assert np.array_equal(outcome.map, client.explain("scenes", items[name], method="saliency").map)
     assert isinstance(outcomes["c"], ServiceError)
     assert outcomes["c"].code == "INVALID_ARGUMENT"
-
-
-def test_leaving_a_stream_leaves_no_work_behind(client: Client, picture: bytes) -> None:
-    before = threading.active_count()
-    events = client.explain_stream("scenes", picture, method="occlusion", patch=8, stride=1)
-    assert isinstance(next(events), Progress)
-    events.close()
-    assert client.explain("scenes", picture, method="predict").predictions
-    assert threading.active_count() <= before + 4
 
 
 BAD = [

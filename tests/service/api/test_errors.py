@@ -26,7 +26,7 @@ REQUEST = explain_pb2.ExplainRequest(
 ROWS = [
     (errors.InvalidRequest("occlusion.patch", "too big"), "INVALID_ARGUMENT", rpc.BadRequest),
     (FieldError("inputs[0].tensor.raw", "12 bytes"), "INVALID_ARGUMENT", rpc.BadRequest),
-    (errors.UnknownModel("model", "nte", ["net", "other"]), "NOT_FOUND", rpc.ResourceInfo),
+    (errors.UnknownModel("model", "nte", ["net", "scenes"]), "NOT_FOUND", rpc.ResourceInfo),
     (errors.UnknownValue("layer", "relu9", ["relu_9"]), "NOT_FOUND", rpc.ResourceInfo),
     (
         errors.UnsupportedGradient("no rule", operator="NonZero", node="n7"),
@@ -38,6 +38,7 @@ ROWS = [
     (errors.Busy("no memory", retry_after=2.5), "RESOURCE_EXHAUSTED", rpc.RetryInfo),
     (errors.DeadlinePassed("1 s is over"), "DEADLINE_EXCEEDED", None),
     (errors.Cancelled("the caller went away"), "CANCELLED", None),
+    (MemoryError("no 12 GB for an array"), "RESOURCE_EXHAUSTED", rpc.RetryInfo),
 ]
 
 

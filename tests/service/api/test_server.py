@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from graph_tools.errors import InvalidRequest
-from service.api.server import Settings, background
+from service.api.server import Settings, address, background
 from service.client import Client, ServiceError
 from tests.service.api.fake import WAIT, FakeEngine, Gate, Running, running
 
@@ -39,9 +39,9 @@ def test_unknown_health_service(channel: grpc.Channel) -> None:
 
 
 def test_background_ends_with_the_block() -> None:
-    with background(FakeEngine()) as address, Client(address, timeout=WAIT) as client:  # type: ignore[arg-type]
+    with background(FakeEngine()) as where, Client(where, timeout=WAIT) as client:  # type: ignore[arg-type]
         assert client.explain("net", b"\4", method="predict").map[0, 0] == 4
-    with Client(address, timeout=WAIT) as client, pytest.raises(ServiceError, match="no server answers"):
+    with Client(where, timeout=WAIT) as client, pytest.raises(ServiceError, match="no server answers"):
         client.models()
 
 
@@ -52,6 +52,12 @@ def test_a_port_in_use_is_told(server: Running) -> None:
         background(FakeEngine(), Settings(port=port)),  # type: ignore[arg-type]
     ):
         pass
+
+
+def test_ipv6_addresses_have_brackets() -> None:
+    assert address("::1", 80) == "[::1]:80"
+    assert address("[::]", 80) == "[::]:80"
+    assert address("0.0.0.0", 0) == "0.0.0.0:0"
 
 
 def test_draining_finishes_what_runs_and_refuses_what_comes() -> None:
@@ -126,9 +132,9 @@ def test_sigterm_ends_an_idle_server(process: subprocess.Popen[str]) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_second_sigterm_ends_a_busy_server(process: subprocess.Popen[str]) -> None:
     assert process.stdout is not None
-    address = f"127.0.0.1:{int(process.stdout.readline())}"
-    with Client(address, timeout=WAIT) as client, ThreadPoolExecutor(1) as pool:
-        with grpc.insecure_channel(address) as channel:
+    where = f"127.0.0.1:{int(process.stdout.readline())}"
+    with Client(where, timeout=WAIT) as client, ThreadPoolExecutor(1) as pool:
+        with grpc.insecure_channel(where) as channel:
             watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
             assert next(watch).status == SERVING
             call = pool.submit(client.explain, "net", b"\6", method="predict")

@@ -1,0 +1,69 @@
+"""The command group: every failure is one line on stderr and an exit code, never a traceback.
+
+Exit codes: 0 done; 1 something failed; 2 what was given is wrong; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from service.commands.console import complain
+
+FAILED, WRONG, INTERRUPTED = 1, 2, 130
+TRACEBACK = "ONNX_EXPLAIN_TRACEBACK"  # set to anything: unexpected errors keep their traceback
+
+_WRONG_CODES = ("INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE", "UNIMPLEMENTED")
+
+
+class Commands(TyperGroup):
+    """A group whose commands may raise."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run, and leave with an exit code."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **extra)
+        try:
+            code = super().main(*args, standalone_mode=False, **extra)
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        except Exception as error:
+            code = told(error)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def told(error: Exception) -> int:
+    """Print ``error`` as one line; its exit code."""
+    if isinstance(error, typer.Abort):
+        return INTERRUPTED
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        hint = f" ({context.command_path} --help tells more)" if context is not None else ""
+        complain(error.format_message().rstrip(".") + hint)
+        return error.exit_code
+    message, code = _reading(error)
+    complain(message)
+    return code
+
+
+def _reading(error: Exception) -> tuple[str, int]:
+    from graph_tools import errors
+
+    late = (errors.Busy, errors.DeadlinePassed, errors.Cancelled)
+    if isinstance(error, errors.ExplainError):
+        return str(error), FAILED if isinstance(error, late) else WRONG
+    if hasattr(error, "code") and hasattr(error, "retry_after"):  # service.client.ServiceError, here without grpc
+        return str(getattr(error, "message", error)), WRONG if error.code in _WRONG_CODES else FAILED
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}", FAILED
+    if isinstance(error, MemoryError):
+        return "out of memory; give fewer inputs or targets at a time", FAILED
+    if os.environ.get(TRACEBACK):
+        raise error
+    kind = type(error).__name__
+    return f"unexpected {kind}: {error}. This is a bug; {TRACEBACK}=1 shows where it happened", FAILED

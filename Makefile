@@ -18,8 +18,8 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $@
 
-# The oracles. grad-cam asks for torchvision, which has no build beside this torch: it comes without its dependencies
-# (those it uses are in the group), and tests/parity/peers.py stands in for torchvision.
+# The oracles. grad-cam asks for torchvision, which has no CPU build beside this torch: it comes without its
+# dependencies (those it uses are in the group), and tests/parity/peers.py stands in for torchvision.
 $(PARITY_STAMP): pyproject.toml
 	test -x $(PARITY)/bin/python || $(PYTHON) -m venv $(PARITY)
 	$(PARITY)/bin/python -m pip install --quiet --upgrade pip

@@ -17,6 +17,7 @@ from graph_tools.emit import array_of, dims, rank
 
 _BEHIND = {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "QuantizeLinear",
            "DequantizeLinear", "Dropout", "Clip", "Log"}  # fmt: skip
+_RESHAPES = {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
 _PICKS = {"ArgMax": 0, "TopK": -1}
 _MOVES = {"MaxPool", "AveragePool", "LpPool", "Dropout", "Identity", "Transpose", "Reshape", "Pad", "Cast",
           "QuantizeLinear", "DequantizeLinear"}  # fmt: skip
@@ -56,6 +57,8 @@ def head(model: ir.Model, output: str = "", logits: str = "", class_axis: int | 
     if logits:
         value = next((v for n in model.graph for v in n.outputs if v.name == logits), value)
         axis = None
+    elif (unrounded := _before_quantisation(value)) is not None:
+        value, axis = unrounded, None
     r = rank(value)
     if class_axis is not None:
         axis = class_axis
@@ -96,6 +99,23 @@ def _walk_back(out: ir.Value) -> tuple[ir.Value, str, int | None]:
     if fallback is not None:
         return fallback[0], "none", fallback[1]
     return (v if v.dtype in FLOATS else out), "none", axis
+
+
+def _before_quantisation(v: ir.Value) -> ir.Value | None:
+    """The float value in front of the QuantizeLinear/DequantizeLinear pairs that made ``v``, or None.
+
+    A quantised score saturates: behind the pair the strongest class may sit at the end of its range, without
+    gradient. Operators that only reshape may stand between the pairs.
+    """
+    found = None
+    while (node := v.producer()) is not None and node.op_type in _RESHAPES | {"QuantizeLinear", "DequantizeLinear"}:
+        x = node.inputs[0]
+        if x is None or x.is_initializer():
+            break
+        if node.op_type == "QuantizeLinear" and x.dtype in FLOATS:
+            found = x
+        v = x
+    return found
 
 
 def _source(node: ir.Node) -> ir.Value:

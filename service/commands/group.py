@@ -56,8 +56,9 @@ def _reading(error: Exception) -> tuple[str, int]:
     late = (errors.Busy, errors.DeadlinePassed, errors.Cancelled)
     if isinstance(error, errors.ExplainError):
         return str(error), FAILED if isinstance(error, late) else WRONG
-    if hasattr(error, "code") and hasattr(error, "retry_after"):  # service.client.ServiceError, here without grpc
-        return str(getattr(error, "message", error)), WRONG if error.code in _WRONG_CODES else FAILED
+    remote = sys.modules.get("service.client.errors")  # loaded where a server was asked
+    if remote is not None and isinstance(error, remote.ServiceError):
+        return error.message, WRONG if error.code in _WRONG_CODES else FAILED
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}", FAILED

@@ -57,6 +57,8 @@ def load_error(error: BaseException, secrets: Iterable[str] = ()) -> ExplainErro
     text = reason(error, secrets)
     if "protobuf parsing failed" in text.lower():
         text = "it is not an ONNX file, or it is cut short"
+    elif opset := re.search(r"Opset (\d+) is under development.*till opset (\d+)", str(error), re.DOTALL):
+        text = f"it is at opset {opset[1]}, this ONNX Runtime knows opsets up to {opset[2]}"
     elif isinstance(error, UnicodeDecodeError):
         text = "a name in it is not UTF-8"
     return UnsupportedModel(f"the model cannot be loaded: {text}")

@@ -1,7 +1,7 @@
 """One copy of a model's weights for all its programs.
 
 A program shares nearly all its weights with the others of its model. Written once to a file that nobody
-changes, they are mapped by every session that refers to them (four VGG16 sessions: 1.1 GB in place of 2.5 GB,
+changes, they are mapped by every session that refers to them (four VGG16 sessions: 1.1 GB in place of 2.6 GB,
 with prepacking off), and the program itself is a few kilobytes.
 """
 

@@ -182,6 +182,8 @@ def test_a_broken_file_is_an_unsupported_model_with_a_clean_reason(kind: str, tm
 def test_the_reason_names_what_is_wrong() -> None:
     with pytest.raises(UnsupportedModel, match="No Op registered for Nope"):
         Session(BROKEN["unknown operator"](), CPU_ONLY)
+    with pytest.raises(UnsupportedModel, match=r"opset 99, this ONNX Runtime knows opsets up to \d+"):
+        Session(BROKEN["opset 99"](), CPU_ONLY)
     with pytest.raises(UnsupportedModel, match="IR version: 99, max supported"):
         Session(BROKEN["ir 99"](), CPU_ONLY)
     with pytest.raises(UnsupportedModel, match="not an ONNX file, or it is cut short"):

@@ -17,7 +17,7 @@ def server() -> Iterator[Running]:
 
 @pytest.fixture
 def client(server: Running) -> Iterator[Client]:
-    with Client(server.address, timeout=WAIT) as client:
+    with Client(server.address, timeout=4 * WAIT) as client:
         yield client
 
 

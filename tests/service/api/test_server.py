@@ -66,7 +66,7 @@ def test_draining_finishes_what_runs_and_refuses_what_comes() -> None:
         server.engine.behave = gate
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="readiness"))
         assert next(watch).status == SERVING
-        with ThreadPoolExecutor(1) as pool, Client(server.address, timeout=WAIT) as client:
+        with ThreadPoolExecutor(1) as pool, Client(server.address, timeout=4 * WAIT) as client:
             running_call = pool.submit(client.explain, "net", b"\6", method="predict")
             assert gate.started.wait(WAIT)
             stopped = server.call(server.server.stop(WAIT))
@@ -86,7 +86,7 @@ def test_stopping_at_once_stops_the_engine() -> None:
     with running() as server:
         gate = Gate()
         server.engine.behave = gate
-        with ThreadPoolExecutor(1) as pool, Client(server.address, timeout=WAIT) as client:
+        with ThreadPoolExecutor(1) as pool, Client(server.address, timeout=4 * WAIT) as client:
             call = pool.submit(client.explain, "net", b"\6", method="predict")
             assert gate.started.wait(WAIT)
             patient = server.call(server.server.stop(WAIT))

@@ -11,15 +11,21 @@ import onnx
 import onnx_ir as ir
 
 from graph_tools.emit import array_of, rank
+from graph_tools.vjp.linear import einsum_labels
 from graph_tools.vjp.table import operator_name
 
 _NO_BATCH = {"Shape", "Size", "ConstantOfShape", "Range", "NonZero", "EyeLike", "Unique", "Compress", "If", "Loop",
-             "Scan", "RandomNormal", "RandomUniform", "LSTM", "GRU", "RNN", "NonMaxSuppression", "SequenceAt"}  # fmt: skip
+             "Scan", "RandomNormal", "RandomUniform", "LSTM", "GRU", "RNN", "NonMaxSuppression", "SequenceAt",
+             "ScatterND"}  # fmt: skip
 _AXES = {"Squeeze", "Unsqueeze", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1",
          "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare", "MeanVarianceNormalization"}  # fmt: skip
 _ONE_AXIS = {"Concat": None, "Split": 0, "Softmax": -1, "LogSoftmax": -1, "Hardmax": -1, "ArgMax": 0, "ArgMin": 0,
-             "TopK": -1, "GatherElements": 0, "ScatterElements": 0, "CumSum": None, "LayerNormalization": -1,
+             "TopK": -1, "CumSum": None, "LayerNormalization": -1,
              "RMSNormalization": -1, "LpNormalization": -1}  # fmt: skip
+
+_INDEXED_ROWS = {"GatherElements", "ScatterElements", "GatherND", "ReverseSequence"}
+_WEIGHTED = {"Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "QLinearMatMul", "DeformConv",
+             "com.microsoft::FusedConv", "com.microsoft::FusedMatMul", "com.microsoft::FusedGemm"}  # fmt: skip
 
 
 def batch_values(model: ir.Model) -> frozenset[str]:
@@ -166,16 +172,76 @@ def _keeps_batch(node: ir.Node, carry: set[ir.Value], constants: dict[ir.Value, 
         return (x in carry and axis != 0) if x in carry else (data[1] in carry and axis == 0)
     if op in ("Slice", "Pad"):
         return x in carry and _spares_axis_zero(node, in_rank, constants)
-    if op in ("Conv", "ConvTranspose"):  # axis 0 of the weights is no batch
+    if op in _WEIGHTED:  # axis 0 of the weights is no batch
         return x in carry
     if op == "BatchNormalization" and node.attributes.get_int("training_mode", 0) == 1:
         return False  # its statistics mix the rows
     if op == "Gemm":
         return x in carry and not node.attributes.get_int("transA", 0)
-    if op == "MatMul":
-        return (x in carry and (in_rank or 0) >= 2) or (data[1] in carry and (rank(data[1]) or 0) >= 3)
+    if op in _INDEXED_ROWS:
+        return _indexes_within_rows(op, node, data, carry)
+    if op == "Tile":
+        repeats = _constant(data[1], constants)
+        return x in carry and repeats is not None and repeats.size > 0 and int(repeats[0]) == 1
+    if op == "Trilu":
+        return x in carry and (in_rank or 0) >= 3
+    if op == "CenterCropPad":
+        return x in carry and "axes" in node.attributes and 0 not in _axes(node, in_rank, constants)
+    if op in ("MatMul", "MatMulInteger"):
+        return _product_keeps_batch(data[:2], carry)
+    if op == "Einsum":
+        return _einsum_keeps_batch(node, carry)
     # Elementwise and all else: the batch stays in front where no broadcasting puts axes before it.
-    return out_rank is None or in_rank is None or any(rank(v) == out_rank for v in carrying)
+    if out_rank is None or in_rank is None:
+        return True
+    fixed = [v for v in data if v not in carry and rank(v) == out_rank and not _one_row(v)]
+    return any(rank(v) == out_rank for v in carrying) and not fixed
+
+
+def _one_row(v: ir.Value) -> bool:
+    """Whether axis 0 is 1, so that it is broadcast over the batch."""
+    return v.shape is not None and len(v.shape) > 0 and v.shape[0] == 1
+
+
+def _indexes_within_rows(op: str, node: ir.Node, data: list[ir.Value], carry: set[ir.Value]) -> bool:
+    """Whether every row is read, or written, by indices of its own."""
+    attributes = node.attributes
+    if op == "ReverseSequence":
+        return attributes.get_int("batch_axis", 1) == 0 and all(v in carry for v in data)
+    if op == "GatherND" and data[0] not in carry:
+        return (rank(data[1]) or 0) >= 2
+    if op == "GatherND":
+        return attributes.get_int("batch_dims", 0) >= 1 and all(v in carry for v in data)
+    axis, in_rank = attributes.get_int("axis", 0), rank(data[0])
+    return axis != 0 and (in_rank is None or axis + in_rank != 0) and all(v in carry for v in data)
+
+
+def _product_keeps_batch(pair: list[ir.Value], carry: set[ir.Value]) -> bool:
+    """A matrix product keeps the batch of a leading axis; of a matrix only on the left."""
+    ranks = [rank(v) for v in pair]
+    if None in ranks:
+        return False
+    most = max(r for r in ranks if r is not None)
+    if most < 2:
+        return False
+    for i, v in enumerate(pair):
+        if v in carry and (ranks[i] != most or (most == 2 and i == 1)):
+            return False
+        if v not in carry and most > 2 and ranks[i] == most and not _one_row(v):
+            return False
+    return True
+
+
+def _einsum_keeps_batch(node: ir.Node, carry: set[ir.Value]) -> bool:
+    """The batch's label comes first in the output and in every operand that has a batch, and nowhere else."""
+    labels = einsum_labels(node)
+    if labels is None or not labels[1]:
+        return False
+    terms, first = labels[0], labels[1][0]
+    return all(
+        (term.startswith(first) and term.count(first) == 1) if v in carry else first not in term
+        for term, v in zip(terms, node.inputs, strict=True)
+    )
 
 
 def _target_keeps_batch(node: ir.Node, x: ir.Value, constants: dict[ir.Value, np.ndarray] | None) -> bool:
@@ -189,7 +255,7 @@ def _target_keeps_batch(node: ir.Node, x: ir.Value, constants: dict[ir.Value, np
         return int(target[0]) == 1 and target.size == rank(x)
     if target[0] == 0 and not node.attributes.get_int("allowzero", 0):
         return True
-    rest = None if x.shape is None else [d for d in x.shape[1:]]
+    rest = None if x.shape is None else list(x.shape[1:])
     if target[0] == -1 and rest is not None and all(isinstance(d, int) for d in rest):
         return int(np.prod(target[1:])) == int(np.prod([int(d) for d in rest]))  # type: ignore[arg-type]
     first = None if x.shape is None or not len(x.shape) else x.shape[0]

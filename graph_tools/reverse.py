@@ -55,15 +55,23 @@ class Reverse(Emitter):
         return self.primal(derived)
 
     def times(self, ct: ir.Value, factor: ir.Value, like: ir.Value | None = None) -> ir.Value:
-        """``ct`` × ``factor``, which is computed from primals and has the rows of the primal ``like`` (or is one).
+        """``ct`` × ``factor``, which is computed from primals.
 
         The K cotangents of a row become an axis that ``factor`` is broadcast over: nothing is repeated in memory.
+
+        Args:
+            ct: rows of the cotangent of ``like``.
+            factor: as many rows as ``like`` has, one row, or no row axis (a lower rank).
+            like: a primal; None: ``factor`` itself.
         """
         like = factor if like is None else like
-        if not self.is_batched(like):
+        known, r = dims(factor), rank(ct)
+        if not self.is_batched(like) or (known is not None and r is not None and len(known) < r):
             return self.Mul(ct, factor)  # type: ignore[no-any-return]
-        if rank(factor) is None or rank(factor) != rank(ct):
+        if known is None or len(known) != r:
             return self.Mul(ct, self.widen(factor, like))  # type: ignore[no-any-return]
+        if known[0] == 1:
+            return self.Mul(ct, factor)  # type: ignore[no-any-return]
         minus_one = np.array([-1], np.int64)
         wide = self.Reshape(ct, self.Concat(minus_one, self._k(), self._tail(ct, 1), axis=0))
         if ct.shape is not None:

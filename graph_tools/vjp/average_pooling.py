@@ -8,7 +8,7 @@ from functools import reduce
 import numpy as np
 import onnx_ir as ir
 
-from graph_tools.emit import dims
+from graph_tools.emit import array_of, dims
 from graph_tools.reverse import Reverse
 from graph_tools.vjp.axis_matrix import contract, counts, taps, taps_at_run
 from graph_tools.vjp.spatial import Window, join, pool_window, sizes
@@ -130,10 +130,12 @@ def _by_copies(b: Reverse, ct: ir.Value, x: ir.Value, window: Window, scale: flo
         ct = b.Mul(ct, scale)
     scales = np.array([1, 1, *window.strides], np.float32)
     out = b.Resize(ct, None, scales, mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric")
-    have, want = dims(out), dims(x)
-    known = have is not None and want is not None and None not in (*have[2:], *want[2:])
-    if not known or have[2:] != want[2:]:  # type: ignore[index]
-        rest = np.subtract(want[2:], have[2:]) if known else b.Sub(sizes(b, x), sizes(b, out))  # type: ignore[index, arg-type]
+    if None in window.image:
+        rest = b.Sub(sizes(b, x), sizes(b, out))
+    else:
+        covered = np.multiply(window.grid, window.strides)  # type: ignore[arg-type]
+        rest = b.const(np.subtract(window.image, covered))  # type: ignore[arg-type]
+    if None in window.image or (array_of(rest) != 0).any():  # type: ignore[union-attr]
         out = b.Pad(out, join(b, [0] * (window.n + 4), rest))
     return b.shaped_like(out, x)
 

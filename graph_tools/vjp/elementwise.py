@@ -49,19 +49,20 @@ def mean_any(b: Reverse, node: ir.Node, index: int, ct: ir.Value) -> ir.Value:
 @vjp("Mul", 0)
 def mul_0(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """d(xz)/dx = z."""
-    return b.times(ct, operand(node, 1))
+    return b.times(ct, operand(node, 1), node.outputs[0])
 
 
 @vjp("Mul", 1)
 def mul_1(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """d(xz)/dz = x."""
-    return b.times(ct, operand(node, 0))
+    return b.times(ct, operand(node, 0), node.outputs[0])
 
 
 @vjp("Div", 0)
 def div_0(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """d(x/z)/dx = 1/z."""
-    return b.Div(ct, b.primal(node.inputs[1]))
+    z, y = operand(node, 1), node.outputs[0]
+    return b.times(ct, b.Reciprocal(z), y) if b.is_batched(y) else b.Div(ct, z)
 
 
 @vjp("Div", 1)
@@ -131,13 +132,19 @@ def extremum(b: Reverse, node: ir.Node, index: int, ct: ir.Value) -> ir.Value:
 @vjp("Where", 1)
 def where_1(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """1 where the condition holds."""
-    return b.Where(b.primal(node.inputs[0]), ct, b.const(0.0, like=ct))
+    condition, y = operand(node, 0), node.outputs[0]
+    if b.is_batched(y):
+        return b.times(ct, as_mask(b, condition, y), y)
+    return b.Where(condition, ct, b.const(0.0, like=ct))
 
 
 @vjp("Where", 2)
 def where_2(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """1 where the condition does not hold."""
-    return b.Where(b.primal(node.inputs[0]), b.const(0.0, like=ct), ct)
+    condition, y = operand(node, 0), node.outputs[0]
+    if b.is_batched(y):
+        return b.times(ct, as_mask(b, b.Not(condition), y), y)
+    return b.Where(condition, b.const(0.0, like=ct), ct)
 
 
 @vjp("Cast", 0)

@@ -7,7 +7,7 @@ import string
 import numpy as np
 import onnx_ir as ir
 
-from graph_tools.emit import dims
+from graph_tools.emit import dims, rank
 from graph_tools.errors import UnsupportedGradient
 from graph_tools.reverse import Reverse
 from graph_tools.vjp.pointwise import operand
@@ -103,7 +103,14 @@ def einsum(b: Reverse, node: ir.Node, index: int, ct: ir.Value) -> ir.Value:
     (a diagonal) gets zeros off the diagonal.
     """
     x = operand(node, index)
-    terms, out = _labels(b, node)
+    labels = einsum_labels(node)
+    if labels is None:
+        raise UnsupportedGradient(
+            f"Einsum (node {node.name!r}) has an ellipsis over an operand whose number of dimensions is unknown",
+            operator="Einsum",
+            node=node.name or "",
+        )
+    terms, out = labels
     mine = terms[index]
     rest = [(t, b.primal(v)) for i, (t, v) in enumerate(zip(terms, node.inputs, strict=True)) if i != index]
     present = set(out).union(*(t for t, _ in rest))
@@ -126,18 +133,21 @@ def einsum(b: Reverse, node: ir.Node, index: int, ct: ir.Value) -> ir.Value:
     return b.Expand(found, b.ct_shape(x, exact=True)) if gaps or not set(kept) <= set(out) else found
 
 
-def _labels(b: Reverse, node: ir.Node) -> tuple[list[str], str]:
-    """One letter per axis for every operand and the output; an ellipsis gets letters of its own, right-aligned."""
+def einsum_labels(node: ir.Node) -> tuple[list[str], str] | None:
+    """One letter per axis for every operand and for the output; None where an ellipsis stands for unknown axes.
+
+    The axes of an ellipsis get letters of their own, aligned on the right.
+    """
     equation = node.attributes.get_string("equation").replace(" ", "")
     left, arrow, out = equation.partition("->")
     terms = left.split(",")
-    free = [c for c in string.ascii_letters if c not in equation]
-    spans = [
-        b.rank_of(v) - len(t.replace("...", "")) if "..." in t else 0
-        for t, v in zip(terms, node.inputs, strict=True)
-        if v is not None
-    ]
-    dots = "".join(free[: max(spans)])
+    spans = []
+    for term, v in zip(terms, node.inputs, strict=True):
+        r = None if v is None else rank(v)
+        if "..." in term and r is None:
+            return None
+        spans.append((r or 0) - len(term.replace("...", "")) if "..." in term else 0)
+    dots = "".join([c for c in string.ascii_letters if c not in equation][: max(spans)])
     if not arrow:
         letters = left.replace(",", "").replace(".", "")
         out = "..." + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from graph_tools.emit import dims
 from graph_tools.reverse import Reverse
-from graph_tools.vjp.spatial import join
+from graph_tools.vjp.spatial import join, pool_window
 from graph_tools.vjp.table import carries_integers, nondiff, vjp
 
 
@@ -22,6 +22,8 @@ def max_pool(b: Reverse, node: ir.Node, ct: ir.Value, _indices: ir.Value | None 
     """
     x = node.inputs[0]
     assert x is not None
+    if b.form == "cpu" and _is_quartered(node, x) and not b.is_batched(x):
+        return b.shaped_like(_by_quarters(b, ct, x, node.outputs[0]), x)
     kind = ct.dtype if ct.dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE) else ir.DataType.FLOAT
     assert kind is not None
     indices = _indices_of(b, node, x)
@@ -68,6 +70,33 @@ def max_unpool(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
 
 nondiff("MaxUnpool", 1, 2)
 carries_integers("MaxPool")
+
+
+def _is_quartered(node: ir.Node, x: ir.Value) -> bool:
+    """Windows of 2 x 2 side by side that cover all of a float32 image."""
+    window = pool_window(node, x)
+    return (
+        x.dtype == ir.DataType.FLOAT
+        and window.kernel == window.strides == (2, 2)
+        and window.dilations == (1, 1)
+        and not any(window.pads or [1])
+        and all(size is not None and size % 2 == 0 for size in window.image)
+    )
+
+
+def _by_quarters(b: Reverse, ct: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    """The four positions of the windows as four images, in the order of ties.
+
+    Each takes what is left of ȳ where it equals the maximum; the last one takes the rest. Without Indices the forward
+    pool stays in ONNX Runtime's blocked layout and the whole is a third cheaper.
+    """
+    *early, _ = b.Split(b.SpaceToDepth(x, blocksize=2), axis=1, num_outputs=4, _outputs=4)
+    taken, left = [], ct
+    for quarter in early:
+        share = b.Mul(b.Cast(b.Equal(quarter, y), to=ct.dtype.value), left)  # type: ignore[union-attr]
+        taken.append(share)
+        left = b.Sub(left, share)
+    return b.DepthToSpace(b.Concat(*taken, left, axis=1), blocksize=2)
 
 
 def _indices_of(b: Reverse, node: ir.Node, x: ir.Value) -> ir.Value:

@@ -138,3 +138,16 @@ class There:
     def cancel(self) -> None:
         """Hang up; the server stops."""
         self._client.close()
+
+
+def merged(results: Sequence[ExplainResult]) -> ExplainResult:
+    """Several answers to parts of one call as one, without items: rows, seconds and notes of all."""
+    first = results[0]
+    spent = {f.name: sum(getattr(r.timing, f.name) for r in results) for f in dataclasses.fields(first.timing)}
+    return dataclasses.replace(
+        first,
+        items=(),
+        timing=dataclasses.replace(first.timing, **spent),
+        notes=tuple(dict.fromkeys(note for r in results for note in r.notes)),
+        truncated=any(r.truncated for r in results),
+    )

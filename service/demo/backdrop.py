@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from .objects import turn
+from service.demo.objects import turn
 
 Rng = np.random.RandomState
 Floats = NDArray[np.float32]
@@ -82,12 +82,14 @@ def _texture(rng: Rng, size: int, kind: str) -> Floats:
 
 def _wave(t: Floats) -> Floats:
     """Triangle wave of period 1 in -1..1."""
-    return np.abs(t - np.floor(t) - np.float32(0.5)) * np.float32(4) - np.float32(1)
+    wave: Floats = np.abs(t - np.floor(t) - np.float32(0.5)) * np.float32(4) - np.float32(1)
+    return wave
 
 
 def _soft(t: Floats, period: np.float32) -> Floats:
     """Sharpens a wave to bands whose edges are about one pixel wide."""
-    return np.clip(t * period / np.float32(4), np.float32(-1), np.float32(1))
+    bands: Floats = np.clip(t * period / np.float32(4), np.float32(-1), np.float32(1))
+    return bands
 
 
 def _clutter(rng: Rng, ground: Floats, palette: Floats) -> Floats:

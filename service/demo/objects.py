@@ -246,5 +246,5 @@ def render(name: str, pose: Pose, paint: Paint) -> Sprite:
         on_color.polygon(points, fill=getattr(paint, part.role))
     return Sprite(
         np.asarray(color.reduce(SUPERSAMPLING), np.float32),
-        np.asarray(alpha.reduce(SUPERSAMPLING), np.float32) / 255,
+        np.asarray(alpha.reduce(SUPERSAMPLING), np.float32) / np.float32(255),
     )

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .scenes import CLASSES, Scene, draw
+from service.demo.scenes import CLASSES, Scene, draw
 
 Images = NDArray[np.uint8]  # [N, H, W, 3]
 Floats = NDArray[np.floating]
 Predict = Callable[[Images], Floats]
 
+CARD: dict[str, Any] = tomllib.loads(Path(__file__).with_name("scenes.toml").read_text(encoding="utf-8"))
 FRESH_SEEDS = range(2000)  # below TRAINING_SEEDS
 BALANCED_ACCURACY, RECALL, TOP1_PRESENT = 0.95, 0.90, 0.98  # what the embedded model has to reach
 
@@ -50,11 +54,22 @@ class Report:
             and self.top1_present >= TOP1_PRESENT
         )
 
+    def notes(self) -> dict[str, str]:
+        """The three figures as metadata of the model's file."""
+        return {
+            "fresh_scenes": str(self.scenes),
+            "balanced_accuracy": f"{self.balanced_accuracy:.4f}",
+            "lowest_recall": f"{self.recall.min():.4f}",
+            "top1_present": f"{self.top1_present:.4f}",
+        }
+
     def table(self) -> str:
         """One line per class, then the three figures beside what is asked for."""
         rows = zip(CLASSES, self.shown, self.recall, self.specificity, strict=True)
         lines = [f"{'class':<12}{'shown':>7}{'recall':>9}{'specificity':>13}"]
-        lines += [f"{name:<12}{shown:>7}{recall:>9.1%}{specificity:>13.1%}" for name, shown, recall, specificity in rows]
+        lines += [
+            f"{name:<12}{shown:>7}{recall:>9.1%}{specificity:>13.1%}" for name, shown, recall, specificity in rows
+        ]
         lines += [
             f"macro balanced accuracy {self.balanced_accuracy:.2%} (at least {BALANCED_ACCURACY:.0%})",
             f"lowest recall           {self.recall.min():.2%} (at least {RECALL:.0%})",
@@ -91,6 +106,21 @@ def report(truth: NDArray[np.bool_], scores: Floats) -> Report:
     return Report(len(truth), shown, recall, specificity, float(top1.mean()))
 
 
+def reference(path: Path) -> Predict:
+    """The model in a file as ONNX's own reference evaluator computes it: no runtime, no torch, slow."""
+    from onnx.reference import ReferenceEvaluator
+
+    evaluator = ReferenceEvaluator(str(path))
+    scale, mean, std = (np.asarray(CARD["input"][key], np.float32) for key in ("scale", "mean", "std"))
+
+    def predict(images: Images) -> Floats:
+        x = (images.astype(np.float32) * scale - mean) / std
+        (probabilities,) = evaluator.run(None, {"image": np.ascontiguousarray(x.transpose(0, 3, 1, 2))})
+        return np.asarray(probabilities)
+
+    return predict
+
+
 def _shown(scene: Scene) -> NDArray[np.bool_]:
     return np.isin(np.arange(len(CLASSES)), scene.present)
 
@@ -117,6 +147,16 @@ class Pointing:
         return f"{self.hits} of {self.targets} peaks on the target's object ({self.rate:.1%}; chance {self.chance:.1%})"
 
 
+def peak(heat: Floats) -> tuple[int, int]:
+    """(row, column) of the highest value; of a plateau, its pixel nearest to the plateau's middle.
+
+    Occlusion maps are flat on squares of the stride, and the first maximum would be the square's top left corner.
+    """
+    rows, columns = np.nonzero(heat == heat.max())
+    nearest = int(np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2))
+    return int(rows[nearest]), int(columns[nearest])
+
+
 def point(explain: Callable[[Scene, int], Floats], scenes: Iterable[Scene]) -> Pointing:
     """Plays the pointing game for every object of every scene.
 
@@ -128,7 +168,6 @@ def point(explain: Callable[[Scene, int], Floats], scenes: Iterable[Scene]) -> P
     for scene in scenes:
         for target in scene.present:
             mask = scene.masks[CLASSES[target]]
-            heat = explain(scene, target)
-            outcomes.append(bool(mask[np.unravel_index(int(np.argmax(heat)), mask.shape)]))
+            outcomes.append(bool(mask[peak(explain(scene, target))]))
             shares.append(float(mask.mean()))
     return Pointing(len(outcomes), sum(outcomes), float(np.mean(shares)))

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .backdrop import backdrop
-from .objects import OBJECTS, Paint, Pose, Sprite, render, unit_area
+from service.demo.backdrop import backdrop
+from service.demo.objects import OBJECTS, Paint, Pose, Sprite, render, unit_area
 
 CLASSES: tuple[str, ...] = tuple(OBJECTS)
 SIZE = 128
 COUNTS = (2, 3, 4)
 AREA = (0.02, 0.10)  # visible share of the image, of every object
 DRAWN_AREA = (0.03, 0.09)  # share that is aimed at, before occlusion and rounding
-VISIBLE = 0.9  # of an object's own silhouette, at least
+VISIBLE = 0.95  # of an object's own silhouette, at least
 
 TRAINING_SEEDS = range(1_000_000, 2_000_000)  # every seed below is fresh: never used in training
 
@@ -60,7 +60,7 @@ def draw(seed: int, size: int = SIZE) -> Scene:
     rng = np.random.RandomState(seed)
     canvas = backdrop(rng, size)
     names = [CLASSES[i] for i in rng.permutation(len(CLASSES))[: COUNTS[rng.randint(len(COUNTS))]]]
-    shares = rng.uniform(*np.sqrt(DRAWN_AREA), len(names)) ** 2
+    shares = rng.uniform(math.sqrt(DRAWN_AREA[0]), math.sqrt(DRAWN_AREA[1]), len(names)) ** 2
     while (cover := _compose(rng, canvas, names, shares)) is None:
         shares = np.maximum(shares * 0.9, DRAWN_AREA[0])
     image, layers = cover
@@ -161,9 +161,7 @@ def _left(layer: NDArray[np.float32], window: tuple[slice, slice], sprite: Sprit
     return float(layer.sum(dtype=np.float64) - (layer[window] * sprite.alpha).sum(dtype=np.float64))
 
 
-def _over(
-    image: NDArray[np.float32], layers: list[NDArray[np.float32]], sprite: Sprite, spot: tuple[int, int]
-) -> None:
+def _over(image: NDArray[np.float32], layers: list[NDArray[np.float32]], sprite: Sprite, spot: tuple[int, int]) -> None:
     """Porter-Duff over, on the image and on the coverage of every object."""
     height, width = sprite.alpha.shape
     window = slice(spot[0], spot[0] + height), slice(spot[1], spot[1] + width)

@@ -1,18 +1,17 @@
 """Trains the embedded model on drawn scenes and exports it. Needs torch, which nothing else in the project does.
 
-    python -m service.demo.train -o service/demo/scenes.onnx     train, check, export
+    python -m service.demo.train -o service/demo/scenes.onnx     draw, train, measure, export
     python -m service.demo.train --check service/demo/scenes.onnx
 
-The network is small and plain: strided convolutions, residual blocks, global average pooling, one linear layer. The
-last feature map keeps 16 x 16 places. Beside the labels of whole scenes, a second loss shows it at each of these places
-which object lies there (right for the right reason: Ross et al. 2017), so that the masks are a ground truth for where its
-evidence is, and an explanation that misses them is wrong about the model and not the model about the scene.
+The network is small and plain: strided convolutions, residual blocks, global average pooling, one linear layer; the
+last feature map keeps 16 x 16 places. Beside the labels of whole scenes, a second loss tells it for each of these
+places which object lies there (right for the right reasons: Ross et al. 2017). So the masks say where its evidence
+is, and a map that misses them is the fault of the explanation.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Iterator
 from multiprocessing import Pool
@@ -20,75 +19,92 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import onnx
 import torch
-from onnx import helper, numpy_helper
 from torch import nn
+from torch.nn import functional
 
-from .quality import Report, evaluate, point
-from .scenes import CLASSES, SIZE, TRAINING_SEEDS, Scene, draw
+from service.demo.export import Conv, Stage, export
+from service.demo.quality import CARD, Report, evaluate, point, reference
+from service.demo.scenes import CLASSES, SIZE, TRAINING_SEEDS, Scene, draw
 
-WIDTHS = (16, 32, 64)
+WIDTHS = (12, 24, 48)
 PLACES = 16  # side of the last feature map
 NOTHING, EDGE = 255, 254
-EVIDENCE = 40.0  # an object covers a small share of the places, so that one place's summand is this much larger
-MEAN, STD = 0.5, 0.25  # of intensities in 0..1; the card says the same
+EVIDENCE = 40.0  # an object covers few of the places: one place's summand of the logit is this much larger
+BATCH, RATE, DECAY = 64, 4e-3, 0.02
 
 
 class Unit(nn.Module):
     """Convolution 3 x 3, batch normalisation, ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1, last: bool = True) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, relu: bool = True) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
-        self.last = last  # whether a ReLU follows at once
+        self.relu = relu
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.norm(self.conv(x))
-        return torch.relu(y) if self.last else y
+        return torch.relu(y) if self.relu else y
+
+    def folded(self) -> Conv:
+        """Batch normalisation folded: g (w * x - m) + b = (g w) * x + (b - g m), g = gamma / sqrt(var + eps)."""
+        norm = self.norm
+        gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        weight = self.conv.weight * gain[:, None, None, None]
+        bias = norm.bias - gain * norm.running_mean
+        return Conv(weight.detach().contiguous().numpy(), bias.detach().numpy(), self.conv.stride[0])
 
 
 class Block(nn.Module):
-    """relu(x + Unit(Unit(x)))."""
+    """relu(x + unit(unit(x)))."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first, self.second = Unit(width, width), Unit(width, width, last=False)
+        self.first, self.second = Unit(width, width), Unit(width, width, relu=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(x + self.second(self.first(x)))
 
 
 class Net(nn.Module):
-    """[N, 3, 128, 128] -> features [N, 64, 16, 16] -> logits [N, 12]."""
+    """[N, 3, 128, 128] -> features [N, C, 16, 16] -> logits [N, classes]."""
 
     def __init__(self, widths: tuple[int, int, int] = WIDTHS) -> None:
         super().__init__()
         a, b, c = widths
-        self.stages = nn.ModuleDict({
+        stages = {
             "stem": Unit(3, a, 2),
             "down1": Unit(a, b, 2),
             "block1": Block(b),
             "down2": Unit(b, c, 2),
             "block2": Block(c),
             "features": Block(c),
-        })
+        }
+        self.stages = nn.ModuleDict(stages)
         self.classify = nn.Linear(c, len(CLASSES))
-        self.rest = nn.Parameter(torch.tensor(-4.0))  # bias of the place logits; training only
+        self.rest = nn.Parameter(torch.tensor(-4.0))  # bias of the places; training only
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         for stage in self.stages.values():
             x = stage(x)
         return x
 
+    def score(self, features: torch.Tensor) -> torch.Tensor:
+        return self.classify(features.mean((2, 3)))
+
+    def evidence(self, features: torch.Tensor) -> torch.Tensor:
+        """What every place adds to every logit, scaled to a logit of its own: [N, classes, 16, 16]."""
+        return functional.conv2d(features, self.classify.weight[:, :, None, None]) / EVIDENCE + self.rest
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.classify(self.features(x).mean((2, 3)))
+        return self.score(self.features(x))
 
 
-def normalise(images: torch.Tensor) -> torch.Tensor:
-    """uint8 [N, 3, H, W] -> float32, channels last."""
-    x = (images.float() / 255 - MEAN) / STD
+def normalised(images: torch.Tensor) -> torch.Tensor:
+    """uint8 [N, 3, H, W] -> float32 as the card says, channels last."""
+    mean, std = (torch.tensor(CARD["input"][key])[:, None, None] for key in ("mean", "std"))
+    x = (images.float() * CARD["input"]["scale"] - mean) / std
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -101,7 +117,8 @@ class Drawn(NamedTuple):
     Attributes:
         images: uint8 [N, 3, H, W].
         labels: float32 [N, classes], 1 = the scene shows the class.
-        places: uint8 [N, 16, 16]: the class that covers most of the place, ``NOTHING``, or ``EDGE`` where neither holds.
+        places: uint8 [N, 16, 16]: the class that covers more than half of the place, ``NOTHING`` where objects cover
+            less than a tenth of it, else ``EDGE``.
     """
 
     images: torch.Tensor
@@ -112,14 +129,14 @@ class Drawn(NamedTuple):
         return Drawn(self.images[rows], self.labels[rows], self.places[rows])
 
 
-def _render(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _row(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     scene = draw(seed)
-    places = np.full((PLACES, PLACES), NOTHING, np.uint8)
     cell = SIZE // PLACES
-    for name, mask in scene.masks.items():
-        share = mask.reshape(PLACES, cell, PLACES, cell).mean((1, 3))
-        places[(share > 0.1) & (places == NOTHING)] = EDGE
-        places[share > 0.5] = CLASSES.index(name)
+    masks = np.stack([scene.masks[CLASSES[i]] for i in scene.present])
+    share = masks.reshape(len(masks), PLACES, cell, PLACES, cell).mean((2, 4))
+    places = np.where(share.sum(0) < 0.1, NOTHING, EDGE).astype(np.uint8)
+    for own, index in zip(share, scene.present, strict=True):
+        places[own > 0.5] = index
     return scene.image.transpose(2, 0, 1), np.isin(np.arange(len(CLASSES)), scene.present), places
 
 
@@ -129,7 +146,7 @@ def training_set(count: int, workers: int) -> Drawn:
     labels = np.empty((count, len(CLASSES)), np.float32)
     places = np.empty((count, PLACES, PLACES), np.uint8)
     with Pool(workers) as pool:
-        for i, row in enumerate(pool.imap(_render, TRAINING_SEEDS[:count], chunksize=64)):
+        for i, row in enumerate(pool.imap(_row, TRAINING_SEEDS[:count], chunksize=64)):
             images[i], labels[i], places[i] = row
             if (i + 1) % 4000 == 0:
                 print(f"  drawn {i + 1} of {count} scenes", flush=True)
@@ -145,160 +162,139 @@ def augmented(drawn: Drawn, rng: np.random.Generator) -> Drawn:
         for _ in range(rng.integers(0, 4)):
             side = int(rng.integers(6, 15))
             top, left = rng.integers(0, SIZE - side, 2)
-            color = torch.full((3,), 128) if rng.random() < 0.5 else torch.from_numpy(rng.integers(0, 256, 3))
-            row[:, top : top + side, left : left + side] = color.to(torch.uint8)[:, None, None]
+            color = np.full(3, 128) if rng.random() < 0.5 else rng.integers(0, 256, 3)
+            row[:, top : top + side, left : left + side] = torch.from_numpy(color.astype(np.uint8))[:, None, None]
     return Drawn(x, drawn.labels, places)
 
 
-def batches(drawn: Drawn, size: int, rng: np.random.Generator) -> Iterator[Drawn]:
-    order = rng.permutation(len(drawn.images))
-    for first in range(0, len(order) - size + 1, size):
-        yield augmented(drawn.take(torch.from_numpy(order[first : first + size])), rng)
+def batches(drawn: Drawn, rng: np.random.Generator) -> Iterator[Drawn]:
+    order = torch.from_numpy(rng.permutation(len(drawn.images)))
+    for first in range(0, len(order) - BATCH + 1, BATCH):
+        yield augmented(drawn.take(order[first : first + BATCH]), rng)
 
 
 # --- training
 
 
 def place_loss(evidence: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Binary cross entropy of every class at every place that is clearly on or off the objects.
-
-    Args:
-        evidence: [N, classes, 16, 16], the place's summand of the logit, scaled to a logit of its own.
-        places: see ``Drawn``.
-    """
-    wanted = (places[:, None] == torch.arange(len(CLASSES))[None, :, None, None]).float()
+    """Binary cross entropy of every class at every place that is clearly on an object or clearly off all."""
+    wanted = (places[:, None] == torch.arange(len(CLASSES))[:, None, None]).float()
     clear = (places != EDGE)[:, None].float()
-    losses = nn.functional.binary_cross_entropy_with_logits(evidence, wanted, reduction="none")
+    losses = functional.binary_cross_entropy_with_logits(evidence, wanted, reduction="none")
     return (losses * clear * (1 + 4 * wanted)).mean() * len(CLASSES)
 
 
-def train(drawn: Drawn, epochs: int, seed: int, widths: tuple[int, int, int] = WIDTHS) -> Net:
-    """AdamW with one cycle of the learning rate; returns the running average of the weights."""
+def train(drawn: Drawn, epochs: int, seed: int) -> Net:
+    """AdamW with one cycle of the learning rate, bfloat16 features; returns the running average of the weights."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    net = Net(widths).to(memory_format=torch.channels_last)
-    mean = torch.optim.swa_utils.AveragedModel(
-        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
-    )
-    optimizer = torch.optim.AdamW(net.parameters(), 4e-3, weight_decay=0.02)
-    size = 64
-    total = epochs * (len(drawn.images) // size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total, pct_start=0.15)
+    net = Net().to(memory_format=torch.channels_last)
+    follow = torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)
+    mean = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=follow, use_buffers=True)
+    optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY)
+    steps = epochs * (len(drawn.images) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps, pct_start=0.15)
     began = time.monotonic()
-    for epoch in range(epochs):
+    for epoch in range(1, epochs + 1):
         losses = []
-        for batch in batches(drawn, size, rng):
+        for batch in batches(drawn, rng):
             with torch.autocast("cpu", torch.bfloat16):
-                maps = net.features(normalise(batch.images))
-            maps = maps.float()
-            logits = net.classify(maps.mean((2, 3)))
-            evidence = nn.functional.conv2d(maps, net.classify.weight[:, :, None, None]) / EVIDENCE + net.rest
-            whole = nn.functional.binary_cross_entropy_with_logits(logits, batch.labels)
-            local = place_loss(evidence, batch.places)
+                features = net.features(normalised(batch.images))
+            features = features.float()
+            whole = functional.binary_cross_entropy_with_logits(net.score(features), batch.labels)
+            local = place_loss(net.evidence(features), batch.places)
             optimizer.zero_grad()
             (whole + local).backward()
             optimizer.step()
             schedule.step()
             mean.update_parameters(net)
             losses.append((whole.item(), local.item()))
+        scene, place = np.mean(losses, 0)
         seconds = time.monotonic() - began
-        print(f"  epoch {epoch + 1:>2}/{epochs}  loss {np.mean(losses, 0)}  {seconds:.0f} s", flush=True)
-        if os.environ.get("TRAIN_PEEK") and (epoch % 2 == 1 or epoch < 3):
-            print(check(mean.module, 300).table().splitlines()[-4:], flush=True)
-            torch.save(mean.module.state_dict(), os.environ["TRAIN_PEEK"])
+        print(f"  epoch {epoch:>2}/{epochs}  scene {scene:.4f}  place {place:.4f}  {seconds:.0f} s", flush=True)
     return mean.module.eval()
 
 
 # --- figures
 
 
-def check(net: Net, count: int = 2000) -> Report:
-    net.eval()
-
+def check(net: Net, seeds: range) -> Report:
     @torch.inference_mode()
     def predict(images: np.ndarray) -> np.ndarray:
-        return torch.sigmoid(net(normalise(torch.from_numpy(images.transpose(0, 3, 1, 2))))).numpy()
+        return torch.sigmoid(net(normalised(torch.from_numpy(images.transpose(0, 3, 1, 2))))).numpy()
 
-    return evaluate(predict, range(count))
+    return evaluate(predict, seeds)
 
 
-def cam(net: Net, scene: Scene, target: int) -> np.ndarray:
-    """Grad-CAM at ``features``, by autograd (Selvaraju et al. 2017, equations 1 and 2), at the scene's size."""
-    x = normalise(torch.from_numpy(scene.image.transpose(2, 0, 1))[None])
+def grad_cam(net: Net, scene: Scene, target: int) -> np.ndarray:
+    """Selvaraju et al. 2017, equations 1 and 2, at ``features``, by autograd; [H, W]."""
+    x = normalised(torch.from_numpy(scene.image.transpose(2, 0, 1))[None])
     maps = net.features(x).detach().requires_grad_()
-    net.classify(maps.mean((2, 3)))[0, target].backward()
+    net.score(maps)[0, target].backward()
     weights = maps.grad.mean((2, 3), keepdim=True)
     coarse = torch.relu((weights * maps.detach()).sum(1, keepdim=True))
-    return nn.functional.interpolate(coarse, size=(SIZE, SIZE), mode="bilinear")[0, 0].numpy()
+    return functional.interpolate(coarse, size=(SIZE, SIZE), mode="bilinear")[0, 0].numpy()
 
 
 @torch.inference_mode()
-def occlusion(net: Net, scene: Scene, target: int, patch: int = 16, stride: int = 8) -> np.ndarray:
-    """Drop of the logit behind a grey 128 patch, averaged over the patches that cover a pixel."""
-    image = torch.from_numpy(scene.image.transpose(2, 0, 1))
-    corners = [(top, left) for top in range(0, SIZE - patch + 1, stride) for left in range(0, SIZE - patch + 1, stride)]
-    covered = image.repeat(len(corners), 1, 1, 1)
-    for row, (top, left) in zip(covered, corners, strict=True):
-        row[:, top : top + patch, left : left + patch] = 128
-    drop = net(normalise(image[None]))[0, target] - net(normalise(covered))[:, target]
-    heat, count = torch.zeros(SIZE, SIZE), torch.zeros(SIZE, SIZE)
-    for value, (top, left) in zip(drop, corners, strict=True):
-        heat[top : top + patch, left : left + patch] += value
-        count[top : top + patch, left : left + patch] += 1
-    return (heat / count).numpy()
+def occlusion(net: Net, scene: Scene, target: int, patch: int = 24, stride: int = 8) -> np.ndarray:
+    """Drop of the logit behind a grey 128 patch, mean over the patches that cover a pixel (Zeiler 2014); [H, W]."""
+    image = torch.from_numpy(scene.image.transpose(2, 0, 1).copy())
+    steps = range(0, SIZE - patch + 1, stride)
+    windows = [np.s_[top : top + patch, left : left + patch] for top in steps for left in steps]
+    covered = image.repeat(len(windows), 1, 1, 1)
+    for row, (rows, columns) in zip(covered, windows, strict=True):
+        row[:, rows, columns] = 128
+    drop = net(normalised(image[None]))[0, target] - net(normalised(covered))[:, target]
+    heat, count = np.zeros((SIZE, SIZE)), np.zeros((SIZE, SIZE))
+    for value, window in zip(drop.tolist(), windows, strict=True):
+        heat[window] += value
+        count[window] += 1
+    return heat / count
 
 
-# --- export
+# --- command line
 
 
-def _folded(unit: Unit) -> tuple[np.ndarray, np.ndarray]:
-    """Weight and bias of the convolution with its batch normalisation folded in."""
-    norm = unit.norm
-    gain = (norm.weight / torch.sqrt(norm.running_var + norm.eps)).detach()
-    weight = unit.conv.weight.detach() * gain[:, None, None, None]
-    return weight.contiguous().numpy(), (norm.bias.detach() - gain * norm.running_mean).numpy()
-
-
-def _unit(unit: Unit, x: str, y: str, made: tuple[list, list]) -> str:
-    nodes, weights = made
-    for role, array in zip(("weight", "bias"), _folded(unit), strict=True):
-        weights.append(numpy_helper.from_array(array, f"{y}.{role}"))
-    plain = f"{y}.conv" if unit.last else y
-    stride = list(unit.conv.stride)
-    nodes.append(
-        helper.make_node("Conv", [x, f"{y}.weight", f"{y}.bias"], [plain], plain, kernel_shape=[3, 3], pads=[1] * 4, strides=stride)
-    )
-    if unit.last:
-        nodes.append(helper.make_node("Relu", [plain], [y], f"{y}.relu"))
-    return y
-
-
-def export(net: Net, path: Path, notes: dict[str, str]) -> None:
-    """Writes the net as ONNX, opset 18, readable names, any batch; ``notes`` become metadata of the file."""
-    made: tuple[list, list] = ([], [])
-    nodes, weights = made
-    x = "image"
-    for name, stage in net.stages.items():
-        if isinstance(stage, Unit):
-            x = _unit(stage, x, name, made)
-            continue
-        inner = _unit(stage.second, _unit(stage.first, x, f"{name}.1", made), f"{name}.2", made)
-        nodes.append(helper.make_node("Add", [x, inner], [f"{name}.sum"], f"{name}.add"))
-        nodes.append(helper.make_node("Relu", [f"{name}.sum"], [name], f"{name}.relu"))
-        x = name
-    weights.append(numpy_helper.from_array(net.classify.weight.detach().numpy(), "classify.weight"))
-    weights.append(numpy_helper.from_array(net.classify.bias.detach().numpy(), "classify.bias"))
-    nodes += [
-        helper.make_node("GlobalAveragePool", [x], ["pooled"], "pool"),
-        helper.make_node("Flatten", ["pooled"], ["descriptor"], "flatten"),
-        helper.make_node("Gemm", ["descriptor", "classify.weight", "classify.bias"], ["logits"], "classify", transB=1),
-        helper.make_node("Sigmoid", ["logits"], ["probabilities"], "sigmoid"),
+def stages(net: Net) -> list[Stage]:
+    """The net for the export, batch normalisation folded."""
+    return [
+        Stage(name, (s.folded(),) if isinstance(s, Unit) else (s.first.folded(), s.second.folded()))
+        for name, s in net.stages.items()
     ]
-    image = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["batch", 3, SIZE, SIZE])
-    result = helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["batch", len(CLASSES)])
-    graph = helper.make_graph(nodes, "scenes", [image], [result], weights)
-    opsets = [helper.make_opsetid("", 18)]
-    model = helper.make_model(graph, producer_name="onnx-explain", opset_imports=opsets, ir_version=8)
-    helper.set_model_props(model, notes)
-    onnx.checker.check_model(model, full_check=True)
-    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, default=Path("service/demo/scenes.onnx"))
+    parser.add_argument("--check", type=Path, metavar="MODEL", help="measure this file instead of training")
+    parser.add_argument("--scenes", type=int, default=20_000, help="training scenes (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=8, help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.check:
+        print(evaluate(reference(options.check)).table())
+        return
+
+    print(f"drawing {options.scenes} scenes")
+    drawn = training_set(options.scenes, options.threads)
+    print(f"training for {options.epochs} epochs")
+    net = train(drawn, options.epochs, options.seed)
+    report = check(net, range(2000))
+    print(report.table())
+    scenes = [draw(seed) for seed in range(200)]
+    print("grad-cam :", point(lambda scene, target: grad_cam(net, scene, target), scenes))
+    print("occlusion:", point(lambda scene, target: occlusion(net, scene, target), scenes))
+    notes = {"training": f"{options.scenes} scenes, {options.epochs} epochs, seed {options.seed}", **report.notes()}
+    weight, bias = (p.detach().numpy() for p in (net.classify.weight, net.classify.bias))
+    model = export(stages(net), weight, bias, SIZE, notes)
+    options.output.write_bytes(model.SerializeToString(deterministic=True))
+    print(f"wrote {options.output}: {options.output.stat().st_size / 1e6:.2f} MB")
+    if not report.good:
+        raise SystemExit("the model does not reach its thresholds")
+
+
+if __name__ == "__main__":
+    main()

@@ -32,6 +32,7 @@ def norm(name: str, *kernel: int, flags: dict[str, Any] | None = None, **attrs: 
 
 MAX = [
     largest("plain", 2, 2, strides=[2, 2]),
+    largest("quarters", 2, 2, x=SPREAD.reshape(1, 5, 4, 6), strides=[2, 2]),
     largest("overlap", 3, 3, strides=[2, 2], pads=[1, 1, 1, 1]),
     largest("ceil", 2, 3, strides=[2, 2], ceil_mode=1),
     largest("dilations", 2, 3, dilations=[2, 1], strides=[2, 2]),

@@ -84,6 +84,6 @@ def test_unknown_number_of_dimensions_is_refused_by_name() -> None:
     infos = [helper.make_tensor_value_info(n, 1, None) for n in ("x", "w", "y")]
     graph = helper.make_graph([node], "g", infos[:2], infos[2:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    with pytest.raises(UnsupportedGradient, match="the_conv.*number of dimensions of 'x' and 'w'") as raised:
+    with pytest.raises(UnsupportedGradient, match=r"the_conv.*number of dimensions of 'x' and 'w'") as raised:
         graph_tools.gradient(model, ["y"], ["x"])
     assert raised.value.operator == "Conv"

@@ -1,0 +1,63 @@
+"""The command ``onnx-explain``. Commands live in ``service.commands`` and import the rest only when they run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from service.commands.demo import demo
+from service.commands.explain import Explain, explain
+from service.commands.group import Commands
+from service.commands.inspect import inspect
+from service.commands.serve import serve
+
+app = typer.Typer(
+    name="onnx-explain",
+    cls=Commands,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(cls=Explain)(explain)
+app.command()(inspect)
+app.command()(serve)
+app.command()(demo)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"onnx-explain {version('onnx-explain')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Explain what an exported ONNX model did, on the file itself: no framework, no source.
+
+    [bold]Start here[/]
+
+    \b
+      onnx-explain demo                                    everything at once, with an embedded model
+      onnx-explain inspect model.onnx                      what is in a file, and which methods it supports
+      onnx-explain explain model.onnx cat.jpg -m grad_cam  a heatmap over the photo
+      onnx-explain serve --models models/                  the same over gRPC
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """The entry point."""
+    app(prog_name="onnx-explain")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""``onnx-explain serve``: a models folder over gRPC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from service.commands import options
+
+
+def serve(
+    models: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Folder with NAME.onnx or NAME/VERSION/model.onnx, each with an optional card (.toml).",
+            show_default=False,
+        ),
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 = every one (in containers).")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 = any free one.")] = 8001,
+    provider: options.Provider = "auto",
+    threads: options.Threads = 0,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Explanations computed at a time.")] = 2,
+    queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; more are refused for the moment.")] = 32,
+    grace: Annotated[float, typer.Option(min=0, metavar="S", help="Seconds that running calls have on SIGTERM.")] = 30,
+    max_message: Annotated[int, typer.Option(min=1, max=1024, metavar="MIB", help="Largest message, in MiB.")] = 32,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where the private copies of the models are kept between starts. Default: a temporary folder.",
+            show_default=False,
+        ),
+    ] = None,
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], typer.Option(help="How much to log.")] = "info",
+) -> None:
+    """Serve explanations of all models in a folder over gRPC, with health checks and reflection.
+
+    A file that cannot be loaded is listed with the reason; the others are served. SIGTERM and Ctrl-C let running
+    calls finish; a second one ends at once.
+
+    [bold]Examples[/]
+
+    \b
+      onnx-explain serve --models models/
+      onnx-explain serve --models /models --host 0.0.0.0 --provider cuda
+      onnx-explain explain resnet cat.jpg -m grad_cam --server localhost:8001
+    """
+    from service.commands.serving import run
+
+    run(
+        models, host=host, port=port, provider=provider, threads=threads, workers=workers, queue=queue, grace=grace,
+        most_bytes=max_message << 20, store=store, log_level=log_level,
+    )  # fmt: skip

@@ -7,7 +7,8 @@ STAMP := $(VENV)/.installed
 PARITY_STAMP := $(PARITY)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format proto bench parity clean
+
+.PHONY: help demo serve test lint format proto readme bench parity clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -51,6 +52,9 @@ format: $(STAMP) ## reformat
 
 proto: $(STAMP) ## regenerate the gRPC stubs from protos/
 	$(BIN)/python -m service.api.generate
+
+readme: $(STAMP) ## regenerate the README's tables from the registries
+	$(BIN)/python -m service.commands.tables
 
 bench: $(STAMP) ## speed, as ratios (with peers where `make parity` was run)
 	$(BIN)/python -m tests.bench

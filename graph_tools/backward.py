@@ -102,7 +102,7 @@ def _expand_ruleless(
 def _find_path(model: ir.Model, seeds: Mapping[ir.Value, ir.Value], wrt: Sequence[ir.Value], table: Table) -> _Path:
     needed = ancestors(seeds)
     carry: set[ir.Value] = set(wrt)
-    nodes, dead, ruleless, blocked = [], set(), [], []
+    nodes, dead, ruleless, blocked, capturing = [], set(), [], [], []
     for node in model.graph:
         if node not in needed:
             continue
@@ -115,7 +115,7 @@ def _find_path(model: ir.Model, seeds: Mapping[ir.Value, ir.Value], wrt: Sequenc
             if rule is zero:
                 dead.add((node, index))
                 continue
-            outputs = [o for o in node.outputs if _carries(node, o, x)]
+            outputs = [o for o in node.outputs if _carries(node, o)]
             if not outputs:
                 blocked.append(node)
                 dead.add((node, index))
@@ -124,18 +124,21 @@ def _find_path(model: ir.Model, seeds: Mapping[ir.Value, ir.Value], wrt: Sequenc
             carry.update(outputs)
             if rule is None:
                 ruleless.append((node, index))
-        if captured:
-            name = sorted(v.name or "" for v in captured)[0]
+        if captured and (outputs := [o for o in node.outputs if _carries(node, o)]):
+            carry.update(outputs)
+            capturing.append((node, min(v.name or "" for v in captured)))
+        if live:
+            nodes.append(node)
+    path = _Path(nodes, carry, dead)
+    for node, name in capturing:
+        if _reaches(node, seeds, path):
             raise UnsupportedGradient(
                 f"operator {node.op_type} (node {node.name!r}) reads {name!r} inside its subgraph, through which no "
                 f"gradient is built; {BLACK_BOX}",
                 operator=node.op_type,
                 node=node.name or "",
             )
-        if live:
-            nodes.append(node)
-    path = _Path(nodes, carry, dead)
-    path.ruleless = [(n, i) for n, i in ruleless if _reaches(n, seeds, path, table)]
+    path.ruleless = [(n, i) for n, i in ruleless if _reaches(n, seeds, path)]
     path.blocked = blocked
     return path
 
@@ -149,13 +152,12 @@ def ancestors(targets: Collection[ir.Value]) -> set[ir.Node]:
         if node in seen:
             continue
         seen.add(node)
-        for v in (*node.inputs, *_captured(node)):
-            if v is not None and (p := v.producer()) is not None and p not in seen:
-                stack.append(p)
+        read = (*node.inputs, *_captured(node))
+        stack.extend(p for v in read if v is not None and (p := v.producer()) is not None and p not in seen)
     return seen
 
 
-def _reaches(node: ir.Node, seeds: Mapping[ir.Value, ir.Value], path: _Path, table: Table) -> bool:
+def _reaches(node: ir.Node, seeds: Mapping[ir.Value, ir.Value], path: _Path) -> bool:
     """Whether a live path leads from ``node`` to a seed (a ruleless node on a dead branch does no harm)."""
     seen: set[ir.Node] = set()
     stack = [node]
@@ -190,8 +192,8 @@ def _captured(node: ir.Node) -> set[ir.Value]:
     return found
 
 
-def _carries(node: ir.Node, out: ir.Value, x: ir.Value) -> bool:
-    """Whether a derivative with respect to ``x`` may flow through ``out``: floats, and quantised values."""
+def _carries(node: ir.Node, out: ir.Value) -> bool:
+    """Whether a derivative may flow through ``out``: floats, and quantised values."""
     if out.dtype is None or out.dtype in FLOATS:
         return True
     quantised = out.dtype.is_integer() or out.dtype.is_floating_point()  # 8-bit floats too

@@ -20,7 +20,7 @@ _NO_BATCH = {"Shape", "Size", "ConstantOfShape", "Range", "NonZero", "EyeLike", 
 _AXES = {"Squeeze", "Unsqueeze", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1",
          "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare", "MeanVarianceNormalization"}  # fmt: skip
 _ONE_AXIS = {"Concat": None, "Split": 0, "Softmax": -1, "LogSoftmax": -1, "Hardmax": -1, "ArgMax": 0, "ArgMin": 0,
-             "TopK": -1, "CumSum": None, "LayerNormalization": -1,
+             "TopK": -1, "CumSum": None, "CumProd": None, "LayerNormalization": -1,
              "RMSNormalization": -1, "LpNormalization": -1}  # fmt: skip
 
 _INDEXED_ROWS = {"GatherElements", "ScatterElements", "GatherND", "ReverseSequence"}
@@ -176,6 +176,8 @@ def _keeps_batch(node: ir.Node, carry: set[ir.Value], constants: dict[ir.Value, 
         return x in carry
     if op == "BatchNormalization" and node.attributes.get_int("training_mode", 0) == 1:
         return False  # its statistics mix the rows
+    if op == "Resize":
+        return x in carry and _same_rows(x, node.outputs[0])
     if op == "Gemm":
         return x in carry and not node.attributes.get_int("transA", 0)
     if op in _INDEXED_ROWS:
@@ -242,6 +244,16 @@ def _einsum_keeps_batch(node: ir.Node, carry: set[ir.Value]) -> bool:
         (term.startswith(first) and term.count(first) == 1) if v in carry else first not in term
         for term, v in zip(terms, node.inputs, strict=True)
     )
+
+
+def _same_rows(x: ir.Value, y: ir.Value) -> bool:
+    """Whether a Resize leaves axis 0 alone; where no shape tells, planes are resized along both axes, images not."""
+    if not x.shape or not y.shape:
+        return False
+    before, after = x.shape[0], y.shape[0]
+    if isinstance(before, int) and isinstance(after, int):
+        return before == after
+    return len(x.shape) > 2 or (before == after and getattr(before, "value", None) is not None)
 
 
 def _target_keeps_batch(node: ir.Node, x: ir.Value, constants: dict[ir.Value, np.ndarray] | None) -> bool:

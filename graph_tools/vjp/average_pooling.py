@@ -102,7 +102,7 @@ def _window_sum(b: Reverse, ct: ir.Value, x: ir.Value, window: Window, scale: fl
         return out if scale == 1 else b.Mul(out, scale)
     for i, axis in reversed(list(enumerate(window.axes))):
         matrix = taps(window, i) * (scale if i == 0 else 1.0)
-        ct = contract(b, ct, axis, b.const(matrix, like=ct))
+        ct = contract(b, ct, window.n + 2, axis, b.const(matrix, like=ct))
     return b.shaped_like(ct, x)
 
 
@@ -110,7 +110,7 @@ def _by_matrices_at_run(b: Reverse, ct: ir.Value, x: ir.Value, window: Window, i
     """The same with matrices from run-time sizes, each divided by its counts unless ``include_pad`` is None."""
     grid = ct
     for i, axis in reversed(list(enumerate(window.axes))):
-        ct = contract(b, ct, axis, taps_at_run(b, window, i, x, grid, include_pad))
+        ct = contract(b, ct, window.n + 2, axis, taps_at_run(b, window, i, x, grid, include_pad))
     return b.shaped_like(ct, x)
 
 

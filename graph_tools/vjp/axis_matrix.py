@@ -13,9 +13,8 @@ from graph_tools.reverse import Reverse
 from graph_tools.vjp.spatial import Window, sizes
 
 
-def contract(b: Reverse, v: ir.Value, axis: int, matrix: ir.Value) -> ir.Value:
-    """Replace ``axis`` (length a) of ``v`` by its product with ``matrix`` [a, c]: Σ_a v[…,a,…] · matrix[a,c]."""
-    r = b.rank_of(v)
+def contract(b: Reverse, v: ir.Value, r: int, axis: int, matrix: ir.Value) -> ir.Value:
+    """Replace ``axis`` (length a) of ``v`` (rank r) by its product with ``matrix`` [a, c]: Σ_a v[…,a,…]·matrix[a,c]."""
     if axis == r - 1:
         return b.MatMul(v, matrix)
     if axis == r - 2:

@@ -1,4 +1,4 @@
-"""Reductions and CumSum. The reduced axes come back as ones (:func:`spread`), then everything broadcasts.
+"""Reductions, CumSum and CumProd. The reduced axes come back as ones (:func:`spread`), then everything broadcasts.
 
 ReduceMax and ReduceMin share a cotangent evenly among tied elements, as torch.amax does. ReduceL2 and ReduceL1 have
 gradient 0 where the element (L1) or the norm (L2) is 0.
@@ -99,6 +99,26 @@ def cum_sum(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     return b.CumSum(ct, node.inputs[1], reverse=1 - reverse, exclusive=exclusive)
 
 
+@vjp("CumProd", 0)
+def cum_prod(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
+    """Σ over the products that hold x of ct·(product of their other factors), zeros counted instead of divided by."""
+    x, axis = operand(node, 0), operand(node, 1)
+    reverse, exclusive = node.attributes.get_int("reverse", 0), node.attributes.get_int("exclusive", 0)
+    none, one = b.const(0.0, like=x), b.const(1.0, like=x)
+    zero = as_mask(b, b.Equal(x, none), x)
+    nonzero = b.Add(x, zero)
+    product = b.CumProd(nonzero, axis, reverse=reverse, exclusive=exclusive)
+    zeros = b.CumSum(zero, axis, reverse=reverse, exclusive=exclusive)
+    first = b.Mul(zero, as_mask(b, b.Equal(b.CumSum(zero, axis, reverse=reverse, exclusive=1), none), x))
+    weights = (b.Div(b.Sub(one, zero), nonzero), none), (first, one)  # x ≠ 0: no zero in the product; x = 0: itself
+    sums = []
+    for weight, allowed in weights:
+        factors = b.Mul(product, as_mask(b, b.Equal(zeros, allowed), x))
+        later = b.CumSum(b.times(ct, factors, x), axis, reverse=1 - reverse, exclusive=exclusive)
+        sums.append(b.times(later, weight, x))
+    return b.Add(*sums)
+
+
 def spread(b: Reverse, node: ir.Node, v: ir.Value) -> ir.Value:
     """``v``, shaped like the reduction's output or its cotangent, with ones in place of the axes reduced away."""
     if node.attributes.get_int("keepdims", 1):
@@ -150,3 +170,4 @@ def _reciprocal_count(b: Reverse, node: ir.Node) -> ir.Value:
 for _name in _OPERATORS:
     nondiff(f"Reduce{_name}", 1)
 nondiff("CumSum", 1)
+nondiff("CumProd", 1)

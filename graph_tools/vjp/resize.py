@@ -34,8 +34,9 @@ def resize(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     if copies is not None:
         pooled = b.AveragePool(ct, kernel_shape=copies, strides=copies)
         return b.shaped_like(b.Mul(pooled, float(math.prod(copies))), plan.x)
+    kind = ct.dtype or ir.DataType.FLOAT
     for axis in sorted(plan.axes, reverse=True):
-        ct = contract(b, ct, axis, _matrix(b, plan, axis, ct))
+        ct = contract(b, ct, b.rank_of(plan.x), axis, _matrix(b, plan, axis, kind))
     return b.shaped_like(ct, plan.x)
 
 
@@ -120,15 +121,15 @@ def _copies(plan: _Plan) -> list[int] | None:
     return [int(s) for s in scales[2:] if s is not None]
 
 
-def _matrix(b: Reverse, plan: _Plan, axis: int, ct: ir.Value) -> ir.Value:
+def _matrix(b: Reverse, plan: _Plan, axis: int, kind: ir.DataType) -> ir.Value:
     """[after, before]: the Resize of one axis as a matrix, found by resizing the rows of a unit matrix.
 
     Constants where the sizes are known: ONNX Runtime folds the whole chain when it loads the program.
     """
-    kind = ir.DataType.DOUBLE if ct.dtype == ir.DataType.DOUBLE else ir.DataType.FLOAT
+    computed = ir.DataType.DOUBLE if kind == ir.DataType.DOUBLE else ir.DataType.FLOAT
     place, count = plan.given.index(axis), len(plan.given)
     size = _size(b, plan.x, axis)
-    unit = b.OneHot(_positions(b, size), size, b.const([0.0, 1.0], dtype=kind))
+    unit = b.OneHot(*_positions(b, size), b.const([0.0, 1.0], dtype=computed))
     roi, scales = plan.operand(1), plan.operand(2)
     attributes: dict[str, Any] = {
         name: plan.node.attributes[name].value for name in _SHAPING if name in plan.node.attributes
@@ -142,7 +143,7 @@ def _matrix(b: Reverse, plan: _Plan, axis: int, ct: ir.Value) -> ir.Value:
         **attributes,
     )
     matrix = b.Transpose(b.Squeeze(resized, [0, 1]), perm=[1, 0])
-    return matrix if ct.dtype == kind else b.Cast(matrix, to=ct.dtype.value)  # type: ignore[union-attr]
+    return matrix if kind == computed else b.Cast(matrix, to=kind.value)
 
 
 def _size(b: Reverse, v: ir.Value, axis: int) -> ir.Value:
@@ -153,10 +154,11 @@ def _size(b: Reverse, v: ir.Value, axis: int) -> ir.Value:
     return b.Slice(b.shape_of(v), [axis], [axis + 1])
 
 
-def _positions(b: Reverse, size: ir.Value) -> ir.Value:
-    """int64: 0 … size − 1."""
+def _positions(b: Reverse, size: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """int64: 0 … size − 1, and size as a scalar."""
     length = array_of(size)
     if length is not None:
-        return b.const(np.arange(int(length[0]), dtype=np.int64))
+        return b.const(np.arange(int(length[0]), dtype=np.int64)), b.const(length[0])
     zero, one = (b.const(np.array(v, np.int64)) for v in (0, 1))
-    return b.Range(zero, b.Squeeze(size, [0]), one)
+    count = b.Squeeze(size, [0])
+    return b.Range(zero, count, one), count

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import signal
+import sys
 import time
 from pathlib import Path
 
@@ -34,6 +37,8 @@ def run(
         InvalidRequest: no such folder, no model in it, an address that cannot be had.
         ProviderUnavailable: no working GPU, and one was asked for.
     """
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # as process 1 there is no default
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if not models.is_dir():
         raise InvalidRequest("--models", f"there is no folder {str(models)!r}")

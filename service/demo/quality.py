@@ -157,17 +157,17 @@ def peak(heat: Floats) -> tuple[int, int]:
     return int(rows[nearest]), int(columns[nearest])
 
 
-def point(explain: Callable[[Scene, int], Floats], scenes: Iterable[Scene]) -> Pointing:
+def point(explain: Callable[[Scene], Floats], scenes: Iterable[Scene]) -> Pointing:
     """Plays the pointing game for every object of every scene.
 
     Args:
-        explain: (scene, class index) -> attribution [H, W] at the size of the scene.
+        explain: scene -> one attribution per class of ``scene.present``, in its order: [K, H, W] at the scene's size.
         scenes: what to explain.
     """
-    outcomes, shares = [], []
+    hits, shares = [], []
     for scene in scenes:
-        for target in scene.present:
+        for target, heat in zip(scene.present, explain(scene), strict=True):
             mask = scene.masks[CLASSES[target]]
-            outcomes.append(bool(mask[peak(explain(scene, target))]))
+            hits.append(bool(mask[peak(heat)]))
             shares.append(float(mask.mean()))
-    return Pointing(len(outcomes), sum(outcomes), float(np.mean(shares)))
+    return Pointing(len(hits), sum(hits), float(np.mean(shares)))

@@ -226,29 +226,31 @@ def check(net: Net, seeds: range) -> Report:
     return evaluate(predict, seeds)
 
 
-def grad_cam(net: Net, scene: Scene, target: int) -> np.ndarray:
-    """Selvaraju et al. 2017, equations 1 and 2, at ``features``, by autograd; [H, W]."""
-    x = normalised(torch.from_numpy(scene.image.transpose(2, 0, 1))[None])
-    maps = net.features(x).detach().requires_grad_()
-    net.score(maps)[0, target].backward()
-    weights = maps.grad.mean((2, 3), keepdim=True)
-    coarse = torch.relu((weights * maps.detach()).sum(1, keepdim=True))
-    return functional.interpolate(coarse, size=(SIZE, SIZE), mode="bilinear")[0, 0].numpy()
+def grad_cam(net: Net, scene: Scene) -> np.ndarray:
+    """Selvaraju et al. 2017, equations 1 and 2, at ``features``, by autograd; a map per present class, [K, H, W]."""
+    maps = net.features(normalised(torch.from_numpy(scene.image.transpose(2, 0, 1).copy())[None])).detach()
+    coarse = []
+    for target in scene.present:
+        (slope,) = torch.autograd.grad(net.score(maps.requires_grad_())[0, target], maps)
+        coarse.append(torch.relu((slope.mean((2, 3), keepdim=True) * maps.detach()).sum(1)))
+    return functional.interpolate(torch.stack(coarse, 1), size=(SIZE, SIZE), mode="bilinear")[0].numpy()
 
 
 @torch.inference_mode()
-def occlusion(net: Net, scene: Scene, target: int, patch: int = 24, stride: int = 8) -> np.ndarray:
-    """Drop of the logit behind a grey 128 patch, mean over the patches that cover a pixel (Zeiler 2014); [H, W]."""
+def occlusion(net: Net, scene: Scene, patch: int = 24, stride: int = 8) -> np.ndarray:
+    """Drop of the logit behind a grey 128 patch, mean over the patches on a pixel (Zeiler 2014); [K, H, W]."""
     image = torch.from_numpy(scene.image.transpose(2, 0, 1).copy())
     steps = range(0, SIZE - patch + 1, stride)
     windows = [np.s_[top : top + patch, left : left + patch] for top in steps for left in steps]
-    covered = image.repeat(len(windows), 1, 1, 1)
-    for row, (rows, columns) in zip(covered, windows, strict=True):
+    covered = image.repeat(len(windows) + 1, 1, 1, 1)  # the last one stays whole
+    for row, (rows, columns) in zip(covered, windows, strict=False):
         row[:, rows, columns] = 128
-    drop = net(normalised(image[None]))[0, target] - net(normalised(covered))[:, target]
-    heat, count = np.zeros((SIZE, SIZE)), np.zeros((SIZE, SIZE))
-    for value, window in zip(drop.tolist(), windows, strict=True):
-        heat[window] += value
+    with torch.autocast("cpu", torch.bfloat16):
+        features = net.features(normalised(covered))
+    logits = net.score(features.float()).numpy()[:, list(scene.present)]
+    heat, count = np.zeros((logits.shape[1], SIZE, SIZE)), np.zeros((SIZE, SIZE))
+    for drop, window in zip(logits[-1] - logits[:-1], windows, strict=True):
+        heat[:, *window] += drop[:, None, None]
         count[window] += 1
     return heat / count
 
@@ -285,8 +287,8 @@ def main() -> None:
     report = check(net, range(2000))
     print(report.table())
     scenes = [draw(seed) for seed in range(200)]
-    print("grad-cam :", point(lambda scene, target: grad_cam(net, scene, target), scenes))
-    print("occlusion:", point(lambda scene, target: occlusion(net, scene, target), scenes))
+    print("grad-cam :", point(lambda scene: grad_cam(net, scene), scenes))
+    print("occlusion:", point(lambda scene: occlusion(net, scene), scenes))
     notes = {"training": f"{options.scenes} scenes, {options.epochs} epochs, seed {options.seed}", **report.notes()}
     weight, bias = (p.detach().numpy() for p in (net.classify.weight, net.classify.bias))
     model = export(stages(net), weight, bias, SIZE, notes)

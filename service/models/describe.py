@@ -82,7 +82,7 @@ def describe(model: LoadedModel) -> ModelInfo:
         default_layer=model.default_layer or "",
         layers=layers,
         macs=model.macs,
-        notes=tuple(model.notes),
+        notes=(*model.notes, *([model.batch_note] if model.batch_note else [])),
         whitebox_error=model.whitebox_error or "",
     )
 

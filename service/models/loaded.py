@@ -44,7 +44,8 @@ class LoadedModel:
         numbers: scale, mean, std and channel order in force.
         tail: how outputs become scores.
         labels: by class index, () where unknown.
-        notes: assumptions in plain sentences.
+        notes: assumptions in plain sentences, part of every reply.
+        batch_note: what was done so that the file takes any number of rows, or why it does not.
         whitebox_error: why gradients and activations are not to be had, None where they are.
     """
 
@@ -70,7 +71,7 @@ class LoadedModel:
         self.served = served.Served(files, graph, self.tail, self.quantised, runtime)
         self.macs, self._max_node = (0, 0) if graph is None else cost.macs(graph)
         self._row_bytes = 0 if graph is None else cost.row_bytes(graph)
-        self.notes += [files.note] if files.note else []
+        self.batch_note = files.note
         self._lock = threading.Lock()
         self._whitebox: dict[bool, Whitebox] = {}
         self._gradient_errors: dict[str, str] = {}

@@ -38,41 +38,34 @@ def channel_grid(
         RGB picture.
 
     Raises:
-        InvalidRequest: ``top`` or ``columns`` below 1; NaN or infinite values; channels beyond the values.
+        InvalidRequest: ``top`` or ``columns`` below 1; NaN or infinite values; more channels than values.
     """
     if top < 1 or columns < 1:
-        raise InvalidRequest(
-            "top" if top < 1 else "columns", f"{min(top, columns)} is out of range: at least 1"
-        )
+        raise InvalidRequest("top" if top < 1 else "columns", f"{min(top, columns)} is out of range: at least 1")
     values = checked(np.asarray(activations.values))
-    shown = [int(c) for c in activations.channels[:top]]
-    if values.ndim in (1, 3) and any(not 0 <= c < len(values) for c in shown):
+    names = [int(c) for c in activations.channels[:top]]
+    if values.ndim in (1, 3) and len(values) < len(names):
         raise InvalidRequest(
-            "activations.channels", f"name channels beyond the {len(values)} of layer {activations.layer!r}"
+            "activations.channels", f"names {len(names)} channels, but layer {activations.layer!r} has {len(values)}"
         )
     footer = []
     if values.ndim == 3:
         footer.append("Channel number and energy (mean square). Every channel has its own scale.")
-        body = _grid(values, activations, shown, columns)
+        body = _grid(values, activations, names, columns)
     elif values.ndim == 1:
-        body = bar_chart(
-            values[shown], [str(c) for c in shown], (BOX, BOX), coloured=bool((values < 0).any())
-        )
+        body = bar_chart(values[: len(names)], [str(c) for c in names], (BOX, BOX), coloured=bool((values < 0).any()))
     else:
         body = _field(values)
-    return page(title or activations.layer, subtitle or _summary(activations, len(shown)), body, footer)
+    return page(title or activations.layer, subtitle or _summary(activations, len(names)), body, footer)
 
 
-def _grid(values: Array, activations: LayerActivations, shown: list[int], columns: int) -> Image.Image:
+def _grid(values: Array, activations: LayerActivations, names: list[int], columns: int) -> Image.Image:
     signed = bool(values.min() < 0)
     height, width_ = values.shape[1:]
     longest = max(height, width_)
     factor = CELL / longest if longest > CELL else CELL // longest
     size = (max(1, round(height * factor)), max(1, round(width_ * factor)))
-    cells = [
-        _cell(values[c], f"{c}", number(float(activations.energy[i])), signed, size)
-        for i, c in enumerate(shown)
-    ]
+    cells = [_cell(values[i], f"{c}", number(float(activations.energy[i])), signed, size) for i, c in enumerate(names)]
     rows = [beside(cells[i : i + columns], _GAP) for i in range(0, len(cells), columns)]
     return stack(rows, _GAP)
 
@@ -108,10 +101,10 @@ def _field(values: Array) -> Image.Image:
 def _summary(activations: LayerActivations, shown: int) -> str:
     shape = activations.values.shape
     zeros = f"{number(round(100 * activations.sparsity, 1))} % zeros"
+    total = activations.total or shape[0]
+    which = f"the {shown} strongest" if shown < total else "all, strongest first"
     if len(shape) == 3:
-        which = f"the {shown} strongest" if shown < shape[0] else "all, strongest first"
-        return f"{shape[0]} channels of {shape[2]} x {shape[1]} · {zeros} · {which}"
+        return f"{total} channels of {shape[2]} x {shape[1]} · {zeros} · {which}"
     if len(shape) == 1:
-        which = f"the {shown} strongest" if shown < shape[0] else "all, strongest first"
-        return f"{shape[0]} values · {zeros} · {which}"
+        return f"{total} values · {zeros} · {which}"
     return f"{' x '.join(map(str, shape))} values · {zeros}"

@@ -42,7 +42,7 @@ class Run:
             clock: seconds, monotonic.
         """
         self.deadline = deadline
-        self.built = 0  # programs compiled for this call
+        self.built, self.build_seconds = 0, 0.0  # programs compiled for this call, and how long that took
         self._on_progress, self._partials = on_progress, partials
         self._max_seconds, self._max_rows = max_seconds, max_rows
         self._clock = clock

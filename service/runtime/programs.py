@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, Protocol, TypeVar
@@ -61,7 +62,8 @@ class ProgramCache(Generic[T]):
         Args:
             key: see the class.
             build: makes the program; called outside the lock. It may ask this cache for other keys.
-            run: ends the waiting for another thread's build, and counts a build of its own in ``run.built``.
+            run: ends the waiting for another thread's build; a build of its own is counted in ``run.built`` and
+                timed in ``run.build_seconds``.
 
         Raises:
             Exception: whatever ``build`` raised, in every thread that waited for it; nothing is kept and the
@@ -104,6 +106,7 @@ class ProgramCache(Generic[T]):
         return len(self._kept)
 
     def _build(self, key: Hashable, own: _Build[T], build: Callable[[], T], run: Run | None) -> T:
+        started, before = time.perf_counter(), 0.0 if run is None else run.build_seconds
         try:
             own.value = build()
         except BaseException as error:
@@ -115,6 +118,7 @@ class ProgramCache(Generic[T]):
                 self._keep(key, own.value)
             if run is not None:
                 run.built += 1
+                run.build_seconds = before + time.perf_counter() - started  # a build inside is not counted twice
             return own.value
         finally:
             with self._lock:

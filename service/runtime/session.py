@@ -150,6 +150,9 @@ class Session:
             UnsupportedModel: a node failed.
         """
         names = list(outputs) if outputs is not None else [o.name for o in self.outputs]
+        kinds = {o.name: o.dtype for o in self.outputs}
+        if any("(" in kinds.get(name, "") for name in names):  # OrtValues of sequences and maps cannot be read
+            feeds = {k: v.numpy() if isinstance(v, ort.OrtValue) else v for k, v in feeds.items()}
         if any(isinstance(value, ort.OrtValue) for value in feeds.values()):
             found = self._run(lambda o: self._session.run_with_ort_values(names, _values(feeds), o), run)
             return {name: value.numpy() for name, value in zip(names, found, strict=True)}

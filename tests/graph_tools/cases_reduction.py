@@ -23,6 +23,7 @@ def _apart(*shape: int) -> np.ndarray:
     return np.random.default_rng(5).permutation(n).reshape(shape) * 0.15 + 0.3
 
 
+ZEROS = np.array([[1.5, 0.0, -2.0, 0.5], [0.7, 0.0, 1.2, 0.0], [0.0, 0.0, 1.1, 0.3], [2.0, 1.5, 0.4, 0.0]])
 OPERATORS = ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare")
 FORMS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "axis": ((_i(1),), {}),
@@ -64,4 +65,10 @@ CASES = [
     Case("CumSum", ((2, 3), np.array(0, np.int32)), {"reverse": 1}, id="reverse"),
     Case("CumSum", ((2, 3), np.array(1, np.int64)), {"reverse": 1, "exclusive": 1}, id="both"),
     Case("CumSum", ((2, 3), np.array(1, np.int64)), id="runtime-axis", runtime=(1,)),
+    *(
+        Case("CumProd", (x, np.array(1, np.int64)), {"reverse": r, "exclusive": e}, opset=26, id=f"{name}-{r}{e}")
+        for name, x in (("plain", _apart(2, 3)), ("zeros", ZEROS))
+        for r in (0, 1)
+        for e in (0, 1)
+    ),
 ]

@@ -9,17 +9,16 @@ import numpy as np
 from tests.graph_tools.harness import Case
 
 X = (1, 2, 3, 4)
-NO_ROI = np.zeros(0, np.float32)
 
 
 def scaled(name: str, *scales: float, x: Any = X, flags: dict[str, Any] | None = None, **attrs: Any) -> Case:
-    return Case("Resize", (x, None, np.array(scales, np.float32)), attrs, id=name, **(flags or {}))
+    return Case("Resize", (x, None, np.array(scales, np.float32)), attrs, id=name, constants=(1, 2), **(flags or {}))
 
 
 def sized(
     name: str, *sizes: int, x: Any = X, roi: Any = None, flags: dict[str, Any] | None = None, **attrs: Any
 ) -> Case:
-    return Case("Resize", (x, roi, None, np.array(sizes)), attrs, id=name, **(flags or {}))
+    return Case("Resize", (x, roi, None, np.array(sizes)), attrs, id=name, constants=(1, 2), **(flags or {}))
 
 
 MODES = ["half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "align_corners", "asymmetric"]
@@ -60,9 +59,11 @@ CASES = [
     ),
     sized("axes", 5, 2, mode="linear", axes=[2, 3]),
     scaled("axes-turned", 2, 1.5, mode="linear", axes=[3, 2]),
-    scaled("axes-negative", 2.5, mode="linear", axes=[-1]),
+    scaled("axes-negative", 2.5, mode="linear", axes=[-1], flags={"reference": False}),  # it cannot count backwards
     scaled("channels-last", 1, 2, 1.5, 1, mode="linear"),
     scaled("plane", 2, 1.5, x=(3, 4), mode="linear"),
     scaled("trilinear", 1, 1, 2, 1.5, 2, x=(1, 1, 2, 3, 2), mode="linear"),
     scaled("nothing", 1, 1, 1, 1, mode="linear"),
+    Case("Resize", (X, None, None, np.array([1, 2, 5, 3])), {"mode": "linear"}, id="sizes-at-run", runtime=(3,)),
+    Case("Resize", (X, None, np.array([1, 1, 2, 1.5], np.float32)), {"mode": "linear"}, id="scales-at-run", wrt=(0,)),
 ]

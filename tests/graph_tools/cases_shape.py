@@ -67,7 +67,7 @@ CASES = [
     Case("ReverseSequence", ((4, 3), ints(4, 1, 3)), runtime=(1,), id="runtime"),
     Case("Range", (floating(1.0), floating(3.2), floating(0.5)), wrt=(0, 2)),
     Case("EyeLike", ((3, 4),)),
-    # Integer or random outputs: test_shape.py shows that no derivative and no error comes of them.
+    # Integer or random outputs: test_moves.py shows that no derivative and no error comes of them.
     Case("Shape", ((3, 4),), numeric=False),
     Case("Size", ((3, 4),), numeric=False),
     Case("RandomNormalLike", ((3, 4),), numeric=False),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ml_dtypes  # noqa: F401  float16 and bfloat16 constants of onnx
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -11,6 +10,8 @@ import pytest
 import graph_tools
 from tests.graph_tools.harness import Case, build, check_case, run_ort
 from tests.graph_tools.test_vjp import ORT
+
+SINGLE_INSIDE = {"Shrink", "GroupNormalization"}  # float64 kernels that compute in float32
 
 
 def _runs(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> bool:
@@ -23,8 +24,8 @@ def _runs(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> bool:
 
 @pytest.mark.parametrize("case", ORT, ids=[c.label for c in ORT])
 def test_float64(case: Case) -> None:
-    if not case.numeric or not _runs(*build(case, np.float64)):
-        pytest.skip("ONNX Runtime has no float64 kernel for this operator")
+    if not case.numeric or case.op in SINGLE_INSIDE or not _runs(*build(case, np.float64)):
+        pytest.skip("ONNX Runtime does not compute this operator in float64")
     check_case(case, np.float64, run_ort, step=1e-6, tolerance=1e-5)
 
 

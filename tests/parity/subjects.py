@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +19,22 @@ from torch import Tensor, nn
 import graph_tools
 from tests.parity import nets
 
+FORMS = ("torchscript-17", "torchscript-18", "dynamo-18", "dynamo-20")
+ROWS = 3
+ENDINGS = {"logits": nn.Identity, "softmax": functools.partial(nn.Softmax, 1), "sigmoid": nn.Sigmoid}
+
 
 @dataclass(frozen=True)
 class Net:
     """A net and how it is asked.
 
-    ``end``: what the exported file has behind the logits. ``real``: as deep as a real network of ReLUs, where two
-    correct float32 gradients differ by the units that rounding switches (see ledger.py). ``layers``: whether the
-    last of its ``explained`` modules is the layer to be found by default.
+    Attributes:
+        classes: logits per row.
+        size: (H, W).
+        end: what the exported file has behind the logits, a key of ``ENDINGS``.
+        real: as deep as a real network of ReLUs, where two correct float32 gradients differ by the units that
+            rounding switches (see ledger.py).
+        forms: exporter and opset.
     """
 
     name: str
@@ -33,98 +43,104 @@ class Net:
     size: tuple[int, int] = (32, 32)
     end: str = "logits"
     real: bool = False
-    seed: int = 1
+    forms: tuple[str, ...] = FORMS
+
+    def inputs(self, rows: int = ROWS) -> Tensor:
+        """float32 [rows, 3, H, W], normal around 0.2, seeded; at most ``ROWS`` rows."""
+        return torch.randn((ROWS, 3, *self.size), generator=torch.Generator().manual_seed(5))[:rows] + 0.2
 
 
-NETS = {
-    net.name: net
-    for net in (
-        Net("smooth", nets.Smooth, 7, end="softmax"),
-        Net("residual", nets.Residual, 5, (24, 32)),
-        Net("vgg", nets.Vgg, 6, end="softmax"),
-        Net("mobilenet", nets.small_mobilenet, 9),
-        Net("binary", nets.Binary, 1, (20, 28), end="sigmoid"),
-        Net("vit", nets.Vit, 6),
-        Net("resnet18", nets.ResNet18, 1000, (64, 64), real=True),
-        Net("mobilenet_v2", nets.mobilenet_v2, 1000, (96, 96), real=True),
-    )
-}
-FORMS = ("torchscript-17", "torchscript-18", "dynamo-18", "dynamo-20")
-ROWS = 3
+ALL = (
+    Net("smooth", nets.Smooth, 7, end="softmax"),
+    Net("residual", nets.Residual, 5, (24, 32)),
+    Net("vgg", nets.Vgg, 6, end="softmax"),
+    Net("mobilenet", nets.small_mobilenet, 9),
+    Net("binary", nets.Binary, 1, (20, 28), end="sigmoid"),
+    Net("vit", nets.Vit, 6),
+    Net("resnet18", nets.ResNet18, 1000, (64, 64), real=True, forms=("torchscript-18", "dynamo-18")),
+    Net("mobilenet_v2", nets.mobilenet_v2, 1000, (96, 96), real=True, forms=("torchscript-17", "dynamo-20")),
+)
+NETS = {net.name: net for net in ALL}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One exported net. ``layers`` are the value names of ``module.explained``."""
+    """One exported net.
+
+    Attributes:
+        module: float32, up to the logits.
+        ending: what the file has behind them.
+        layers: value names of ``module.explained``.
+    """
 
     net: Net
     form: str
     path: Path
     module: nn.Module
+    ending: nn.Module
     layers: tuple[str, ...]
 
+    @property
+    def name(self) -> str:
+        """In the repository."""
+        return f"{self.net.name}-{self.form}"
+
+    @functools.cached_property
+    def wide(self) -> nn.Module:
+        """The module in float64."""
+        return copy.deepcopy(self.module).double()
+
     def inputs(self, rows: int = ROWS) -> Tensor:
-        """float32 [rows, 3, H, W], seeded."""
-        return inputs(self.net, rows)
-
-
-def inputs(net: Net, rows: int = ROWS) -> Tensor:
-    """Normal with mean 0.2: seeded per net, the same for all its forms."""
-    return torch.randn((rows, 3, *net.size), generator=torch.Generator().manual_seed(5)) + 0.2
+        """See :meth:`Net.inputs`."""
+        return self.net.inputs(rows)
 
 
 def export(net: Net, form: str, folder: Path) -> Subject:
-    """Write the file and find the layers' values in it."""
-    module = nets.build(net.make, net.seed)
-    ending = {"softmax": nn.Softmax(1), "sigmoid": nn.Sigmoid(), "logits": nn.Identity()}[net.end]
-    whole = nn.Sequential(module, ending).eval()
+    """Write the file, any number of rows allowed, and find the layers' values in it."""
+    module, ending = nets.build(net.make, seed=1), ENDINGS[net.end]()
     kind, opset = form.split("-")
     path = folder / f"{net.name}-{form}.onnx"
-    more = {"dynamic_shapes": ({0: torch.export.Dim("N")},)} if kind == "dynamo" else {"dynamic_axes": {"x": {0: "N"}}}
+    axes = {"dynamic_shapes": ({0: torch.export.Dim("N")},)} if kind == "dynamo" else {"dynamic_axes": {"x": {0: "N"}}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporters
         torch.onnx.export(
-            whole, (inputs(net),), path, input_names=["x"], output_names=["y"], opset_version=int(opset),
-            dynamo=kind == "dynamo", verbose=False, **more,
+            nn.Sequential(module, ending).eval(), (net.inputs(),), path, input_names=["x"], output_names=["y"],
+            opset_version=int(opset), dynamo=kind == "dynamo", verbose=False, **axes,
         )  # fmt: skip
-    found = find_values(path, module, module.explained, inputs(net))
-    return Subject(net, form, path, module, tuple(found[m] for m in module.explained))
+    proto = onnx.load(path, load_external_data=False)
+    assert [o.version for o in proto.opset_import if o.domain == ""] == [int(opset)]
+    found = find_values(path, module, module.explained, net.inputs())
+    return Subject(net, form, path, module, ending, tuple(found[m] for m in module.explained))
 
 
-def find_values(
-    path: Path, module: nn.Module, parts: tuple[nn.Module, ...] | list[nn.Module], x: Tensor
-) -> dict[nn.Module, str]:
-    """Which value of the file is which module's output: the first of its shape that has its numbers (to 1e-4)."""
-    wanted = outputs_of(module, parts, x)
-    shapes = {tuple(w.shape) for w in wanted.values()}
-    candidates = [v.name for v in graph_tools.values(path) if v.kind in ("value", "output") and v.dtype == "float"]
-    shown = path.with_suffix(".shown.onnx")  # beside the file: its weights may lie in a second one
-    onnx.save(ir.to_proto(graph_tools.expose(path, candidates)), shown)
-    session = onnxruntime.InferenceSession(shown, providers=["CPUExecutionProvider"])
-    values = dict(zip([o.name for o in session.get_outputs()], session.run(None, {"x": x.numpy()}), strict=True))
+def find_values(path: Path, module: nn.Module, parts: Sequence[nn.Module], x: Tensor) -> dict[nn.Module, str]:
+    """Which value of the file is which part's output: the first that has its shape and its numbers (to 1e-4)."""
+    names = [v.name for v in graph_tools.values(path) if v.kind in ("value", "output") and v.dtype == "float"]
+    values = run_beside(path, graph_tools.expose(path, names), {"x": x.numpy()})
     found = {}
-    for part, want in wanted.items():
-        array, limit = want.numpy(), 1e-4 * float(want.norm())
-        for name in candidates:
-            value = values[name]
-            if value.shape == array.shape and value.shape in shapes and np.linalg.norm(value - array) <= limit:
-                found[part] = name
-                break
+    for part, output in outputs_of(module, parts, x).items():
+        want = output.detach().numpy()
+        limit = 1e-4 * np.linalg.norm(want)
+        same = (n for n in names if values[n].shape == want.shape and np.linalg.norm(values[n] - want) <= limit)
+        name = next(same, None)
+        if name is not None:
+            found[part] = name
     return found
 
 
-def outputs_of(module: nn.Module, parts: tuple[nn.Module, ...] | list[nn.Module], x: Tensor) -> dict[nn.Module, Tensor]:
-    """What each part computes for ``x``; parts whose output is no tensor, and reused ones, are left out."""
+def run_beside(path: Path, model: ir.Model, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Run a graph made from the file: saved beside it, where its weights may lie in a second file."""
+    made = path.with_suffix(".made.onnx")
+    onnx.save(ir.to_proto(model), made)
+    session = onnxruntime.InferenceSession(made, providers=["CPUExecutionProvider"])
+    return dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
+
+
+def outputs_of(module: nn.Module, parts: Sequence[nn.Module], x: Tensor) -> dict[nn.Module, Tensor]:
+    """What each part computes for ``x``, still in autograd's graph; parts used more or less than once are left out."""
     seen: dict[nn.Module, list[Tensor]] = {part: [] for part in parts}
-    handles = [p.register_forward_hook(lambda m, _, y: seen[m].append(y)) for p in dict.fromkeys(parts)]
-    with torch.no_grad():
-        module(x)
+    handles = [part.register_forward_hook(lambda m, _, y: seen[m].append(y)) for part in seen]
+    module(x)
     for handle in handles:
         handle.remove()
     return {part: ys[0] for part, ys in seen.items() if len(ys) == 1 and isinstance(ys[0], Tensor)}
-
-
-def opset_of(path: Path) -> int:
-    """The file's ai.onnx opset."""
-    proto = onnx.load(path, load_external_data=False)
-    return next(o.version for o in proto.opset_import if o.domain == "")

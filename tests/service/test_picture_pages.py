@@ -193,7 +193,7 @@ def test_bars_have_the_height_of_their_values() -> None:
 def activations(values: Array) -> LayerActivations:
     energy = (values.reshape(len(values), -1) ** 2).mean(axis=1)
     order = np.argsort(-energy)
-    return LayerActivations("block/conv", values, order, energy[order], 0.25)
+    return LayerActivations("block/conv", values[order], order, energy[order], 0.25, len(values))
 
 
 def test_channel_grid_draws_the_strongest_first_and_no_more_than_asked() -> None:
@@ -220,8 +220,8 @@ def test_channel_grid_refuses_nonsense() -> None:
     good = activations(np.ones((2, 3, 3), np.float32))
     with pytest.raises(InvalidRequest, match="top"):
         channel_grid(good, top=0)
-    with pytest.raises(InvalidRequest, match="beyond the 2"):
-        channel_grid(LayerActivations("c", good.values, np.array([2]), np.array([1.0]), 0.0))
+    with pytest.raises(InvalidRequest, match="names 3 channels"):
+        channel_grid(LayerActivations("c", good.values, np.arange(3), np.ones(3), 0.0))
     with pytest.raises(InvalidRequest, match="NaN"):
         channel_grid(activations(np.full((2, 3, 3), np.nan, np.float32)))
 

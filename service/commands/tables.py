@@ -1,0 +1,74 @@
+"""Rewrite the generated tables of the README: ``python -m service.commands.tables [README.md]``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import graph_tools.vjp  # noqa: F401  fills the table
+from graph_tools.vjp.table import ANY, VJPS, zero
+from service.explainers.base import EXPLAINERS, Explainer
+from service.explainers.registry import find  # noqa: F401  fills the registry
+
+
+def methods() -> str:
+    """The methods with their parameters, from the registry."""
+    lines = ["| method | kind | what it shows | parameters and defaults |", "|---|---|---|---|"]
+    for explainer in EXPLAINERS.values():
+        lines.append(
+            f"| `{explainer.name}` | {explainer.kind} | {explainer.summary} | {_parameters(explainer) or '—'} |"
+        )
+    return "\n".join(lines)
+
+
+def operators() -> str:
+    """The operators with gradient rules, from the rule table: per family file, differentiable and zero ones."""
+    families: dict[str, set[str]] = {}
+    constant: set[str] = set()
+    for (operator, _), rule in VJPS.items():
+        if rule is zero:
+            constant.add(operator)
+        else:
+            families.setdefault(rule.__module__.rsplit(".", 1)[1].replace("_", " "), set()).add(operator)
+    smooth = set().union(*families.values())
+    lines = ["| family | operators |", "|---|---|"]
+    lines += [f"| {name} | {_names(families[name])} |" for name in sorted(families)]
+    lines.append(f"| derivative zero | {_names(constant - smooth)} |")
+    count = len({op for op, _ in VJPS})
+    inputs = sum(1 for (_, i), rule in VJPS.items() if rule is not zero and i != ANY)
+    lines += ["", f"{count} operators, {inputs} differentiable inputs; operators with an ONNX function body and no rule "
+              "of their own are expanded and differentiated."]  # fmt: skip
+    return "\n".join(lines)
+
+
+def rewrite(text: str) -> str:
+    """``text`` with the blocks between ``<!-- name -->`` and ``<!-- /name -->`` made anew."""
+    for name, make in (("methods", methods), ("operators", operators)):
+        block = f"<!-- {name} -->\n{make()}\n<!-- /{name} -->"
+        text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, b=block: b, text, flags=re.DOTALL)  # type: ignore[misc]
+    return text
+
+
+def _parameters(explainer: Explainer) -> str:
+    return ", ".join(f"`{p.name}={_shown(p.default)}`" for p in explainer.parameter_infos())
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def _names(operators: set[str]) -> str:
+    return ", ".join(sorted(operators))
+
+
+def main() -> None:
+    """Rewrite the file in place."""
+    path = Path(sys.argv[1] if len(sys.argv) > 1 else "README.md")
+    path.write_text(rewrite(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

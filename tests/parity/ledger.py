@@ -1,0 +1,93 @@
+"""How far every map is from its oracle: the limits, and the worst of each kind for the table after the run.
+
+Distances are ‖ours − oracle‖₂ / ‖oracle‖₂ of one map.
+
+- Hand-made and smooth nets, float32: at most ``LIMIT``.
+- Real nets of ReLUs: rounding switches units whose input is near 0, so that torch's own float32 gradient is far
+  from its float64 one. Ours may be at most ``TIMES`` as far from float64, with cosine above ``COSINE``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LIMIT, TIMES, COSINE = 1e-4, 5.0, 0.999
+Array = np.ndarray
+
+
+@dataclass
+class Line:
+    """The worst of one method against one oracle on one net."""
+
+    maps: int = 0
+    distance: float = 0.0
+    own: float = 0.0  # torch float32 from float64
+    cosine: float = 1.0
+
+    def add(self, distance: float, own: float, cosine: float) -> None:
+        self.maps += 1
+        self.distance, self.own = max(self.distance, distance), max(self.own, own)
+        self.cosine = min(self.cosine, cosine)
+
+
+class Ledger:
+    """Lines by (method, oracle, net)."""
+
+    def __init__(self) -> None:
+        self._lines: dict[tuple[str, str, str], Line] = {}
+
+    def near(self, key: tuple[str, str, str], ours: Array, theirs: Array, limit: float = LIMIT) -> None:
+        """Assert that every map [rows, …] is near its oracle in relative norm; an oracle of zeros wants zeros."""
+        assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
+        assert any(np.any(t) for t in theirs), "the oracle says nothing: all its maps are zero"
+        for row, (a, b) in enumerate(zip(_flat(ours), _flat(theirs), strict=True)):
+            distance = _distance(a, b)
+            self._line(key).add(distance, 0.0, _cosine(a, b))
+            assert distance <= limit, f"{' / '.join(key)}, row {row}: distance {distance:.2e} is more than {limit:g}"
+
+    def near_exact(self, key: tuple[str, str, str], ours: Array, theirs: Array, exact: Array) -> None:
+        """Assert that ours is about as near float64 (``exact``) as torch's float32 (``theirs``)."""
+        assert ours.shape == theirs.shape == exact.shape, (ours.shape, theirs.shape, exact.shape)
+        assert any(np.any(t) for t in exact), "the oracle says nothing: all its maps are zero"
+        for row, (a, b, c) in enumerate(zip(_flat(ours), _flat(theirs), _flat(exact), strict=True)):
+            distance, own, cosine = _distance(a, c), _distance(b, c), _cosine(a, c)
+            self._line(key).add(distance, own, cosine)
+            where = f"{' / '.join(key)}, row {row}"
+            assert distance <= TIMES * own, f"{where}: {distance:.2e} from float64, torch float32 {own:.2e}"
+            assert cosine > COSINE, f"{where}: cosine {cosine:.6f}"
+
+    def rows(self) -> Sequence[str]:
+        """The table, one line of text each."""
+        if not self._lines:
+            return []
+        head = f"{'method':<24}{'oracle':<22}{'net':<14}{'maps':>6}{'distance':>11}{'torch 32-64':>13}{'cosine':>12}"
+        found = [head]
+        for (method, oracle, net), line in sorted(self._lines.items()):
+            own = f"{line.own:.1e}" if line.own else "-"
+            found.append(
+                f"{method:<24}{oracle:<22}{net:<14}{line.maps:>6}{line.distance:>11.1e}{own:>13}{line.cosine:>12.7f}"
+            )
+        return found
+
+    def _line(self, key: tuple[str, str, str]) -> Line:
+        return self._lines.setdefault(key, Line())
+
+
+LEDGER = Ledger()
+
+
+def _flat(maps: Array) -> Array:
+    return np.asarray(maps, np.float64).reshape(len(maps), -1)
+
+
+def _distance(a: Array, b: Array) -> float:
+    size = float(np.linalg.norm(b))
+    return float(np.linalg.norm(a - b)) / size if size else float(np.linalg.norm(a) > 0)
+
+
+def _cosine(a: Array, b: Array) -> float:
+    sizes = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / sizes if sizes else 1.0

@@ -1,0 +1,69 @@
+"""Grad-CAM against autograd, captum and grad-cam: before and after the resize, with and without its ReLU."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.parity import oracles
+from tests.parity.ours import Ours
+from tests.parity.subjects import Subject
+
+pytestmark = pytest.mark.parity
+
+
+def test_the_default_layer_is_the_last_with_space(subject: Subject, ours: Ours) -> None:
+    assert ours.engine.repository.get(subject.name).default_layer == subject.layers[-1]
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_the_map_is_captums(subject: Subject, ours: Ours, relu: bool) -> None:
+    x = subject.inputs()
+    best = oracles.strongest(subject.module, x)
+    for i, layer in enumerate(subject.layers):
+        got = ours.maps(subject, "grad_cam", x, layer=layer, relu=relu, resize=False)[:, 0]
+        oracles.compare(
+            (f"grad_cam{'' if relu else ' signed'}", "captum"), subject, got, x,
+            lambda m, x, i=i: oracles.captum_cam(m, x, i, best, relu=relu),
+        )  # fmt: skip
+
+
+def test_the_map_is_grad_cams(subject: Subject, ours: Ours) -> None:
+    x = subject.inputs()
+    best = oracles.strongest(subject.module, x)
+    for i, layer in enumerate(subject.layers):
+        got = ours.maps(subject, "grad_cam", x, layer=layer, relu=False, resize=False)[:, 0]
+        oracles.compare(
+            ("grad_cam signed", "grad-cam"), subject, got, x, lambda m, x, i=i: oracles.raw_grad_cam(m, x, i, best)
+        )
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_the_enlarged_map_is_torchs_bilinear_one(subject: Subject, ours: Ours, relu: bool) -> None:
+    x = subject.inputs()
+    (asked, *_) = oracles.asked(subject.net)
+    for i, layer in enumerate(subject.layers):
+        got = ours.maps(subject, "grad_cam", x, (asked.target,), layer=layer, relu=relu)[:, 0]
+
+        def oracle(m: torch.nn.Module, x: Tensor, i: int = i) -> Tensor:
+            return oracles.enlarged(oracles.cam(m, x, i, asked.pick, relu=relu), subject.net.size)
+
+        oracles.compare(
+            (f"grad_cam{'' if relu else ' signed'} resized", "autograd + torch"), subject, got, x, oracle
+        )
+
+
+def test_the_enlarged_map_is_opencvs(subject: Subject, ours: Ours) -> None:
+    x = subject.inputs()
+    best = oracles.strongest(subject.module, x)
+    height, width = subject.net.size
+
+    def oracle(m: torch.nn.Module, x: Tensor) -> Tensor:
+        raw = oracles.raw_grad_cam(m, x, -1, best).clamp(min=0).numpy()
+        return torch.from_numpy(np.stack([cv2.resize(one, (width, height)) for one in raw]))
+
+    got = ours.maps(subject, "grad_cam", x)[:, 0]
+    oracles.compare(("grad_cam resized", "grad-cam + cv2"), subject, got, x, oracle)

@@ -1,0 +1,254 @@
+"""A models folder with one small model of every kind, and every kind of file that cannot be served."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from service import demo
+from service.types import Array
+from tests.graph_tools.nets import cnn, model, tensor
+from tests.service.runtime_graphs import external
+
+RNG = np.random.default_rng(3)
+SPECIES = ("cat", "dog", "fox", "owl", "ant")
+ZERO_TO_ONE = 'preset = "zero-to-one"\n'
+SECRET = "secret-weights"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A model that is served.
+
+    Attributes:
+        proto: the file.
+        card: its card's text, "" = none.
+        shape: of its primary input, one row; for image models that of the image [H, W, 3].
+        classes: number of scores.
+        image: whether images go in.
+        whitebox: whether gradients are to be had.
+        layer: its default layer, "" = none.
+        others: further inputs, name -> shape of one row.
+    """
+
+    proto: onnx.ModelProto
+    card: str
+    shape: tuple[int, ...]
+    classes: int
+    image: bool = True
+    whitebox: bool = True
+    layer: str = ""
+    others: Mapping[str, tuple[int, ...]] | None = None
+
+
+def kinds() -> dict[str, Kind]:
+    """Every model by name."""
+    labels = f"labels = {list(SPECIES)!r}\n".replace("'", '"')
+    picture, conv = (16, 16, 3), ZERO_TO_ONE + labels
+    return {
+        "nchw": Kind(cnn(), conv, picture, 5, layer="features"),
+        "nhwc": Kind(cnn(layout="nhwc"), conv, picture, 5, layer="features"),
+        "single": Kind(cnn(batch=1), conv, picture, 5, layer="features"),
+        "half": Kind(halved(cnn()), conv, picture, 5, layer="features"),
+        "quantised": Kind(quantised(), labels, picture, 5, layer="pooled"),
+        "binary": Kind(one_logit(), ZERO_TO_ONE + 'labels = ["no", "yes"]\n', picture, 2, layer="r"),
+        "two": Kind(two_outputs(), ZERO_TO_ONE + '[output]\nname = "species"\n', picture, 5, layer="features"),
+        "stepped": Kind(stepped(), 'preset = "none"\n', picture, 3, whitebox=False),
+        "table": Kind(table(), "", (4,), 3, image=False),
+        "pair": Kind(pair(), "", (4,), 3, image=False, others={"weight": (1,)}),
+        "linear": Kind(linear_classifier(), "", (4,), 3, image=False, whitebox=False),
+        "trees": Kind(trees(), "", (4,), 3, image=False, whitebox=False),
+    }
+
+
+def build(folder: Path) -> None:
+    """Fill ``folder``: :func:`kinds`, versions 1 and 10 of ``versioned``, the demo's model, and files that are broken."""
+    for name, kind in kinds().items():
+        onnx.save(kind.proto, folder / f"{name}.onnx")
+        if kind.card:
+            (folder / f"{name}.toml").write_text(kind.card, encoding="utf-8")
+    for version, seed in (("1", 1), ("9", 9), ("10", 10)):
+        (folder / "versioned" / version).mkdir(parents=True)
+        onnx.save(cnn(seed=seed), folder / "versioned" / version / "model.onnx")
+    (folder / "versioned" / "card.toml").write_text(ZERO_TO_ONE, encoding="utf-8")
+    for suffix in ("onnx", "toml"):
+        shutil.copy(Path(demo.__path__[0]) / f"scenes.{suffix}", folder)
+    _break(folder)
+
+
+BROKEN = {
+    "cut": "cut short",
+    "noise": "not an ONNX file",
+    "empty": "empty",
+    "escape": "plain relative path",
+    "missing-data": "cannot be opened",
+    "wrong-card": "presett",
+    "wrong-labels": "5 classes",
+    "wrong-layer": "no_such_layer",
+    "unknown-operator": "Frobnicate",
+    "bad name": "no valid name",
+}
+"""Name -> a word of the reason."""
+
+
+def _break(folder: Path) -> None:
+    whole = cnn().SerializeToString()
+    (folder / "cut.onnx").write_bytes(whole[: len(whole) // 2])
+    (folder / "noise.onnx").write_bytes(RNG.bytes(5000))
+    (folder / "empty.onnx").write_bytes(b"")
+    (folder / "bad name.onnx").write_bytes(whole)
+    (folder.parent / SECRET).write_bytes(bytes(4096))
+    (folder / "escape.onnx").write_bytes(external(f"../{SECRET}").SerializeToString())
+    (folder / "missing-data.onnx").write_bytes(external("nowhere.bin").SerializeToString())
+    cards = {
+        "wrong-card": 'presett = "zero-to-one"\n',
+        "wrong-labels": ZERO_TO_ONE + 'labels = ["a", "b"]\n',
+        "wrong-layer": ZERO_TO_ONE + '[defaults]\nlayer = "no_such_layer"\n',
+    }
+    for name, card in cards.items():
+        (folder / f"{name}.onnx").write_bytes(whole)
+        (folder / f"{name}.toml").write_text(card, encoding="utf-8")
+    odd = model([helper.make_node("Frobnicate", ["x"], ["y"])], [tensor("x", ["N", 4])], [tensor("y", ["N", 4])])
+    onnx.save(odd, folder / "unknown-operator.onnx")
+
+
+def halved(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model in float16, inputs and outputs too."""
+    for weight in proto.graph.initializer:
+        if weight.data_type == TensorProto.FLOAT:
+            weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), weight.name))
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    return proto
+
+
+def quantised() -> onnx.ModelProto:
+    """uint8 image [N, 3, 16, 16] – Conv – Relu – pooling – Gemm – float scores, each value through a Q/DQ pair."""
+    weights: dict[str, Array] = {
+        "w1_q": RNG.integers(-90, 90, (6, 3, 3, 3)).astype(np.int8),
+        "w2_q": RNG.integers(-90, 90, (5, 6)).astype(np.int8),
+        "flat": np.array([0, 6]),
+        "scale_x": np.float32(1 / 255), "zero_x": np.uint8(0), "zero_w": np.int8(0),
+        "scale_w1": np.float32(0.004), "scale_w2": np.float32(0.01),
+        "scale_c": np.float32(0.01), "zero_c": np.uint8(0), "scale_y": np.float32(0.02), "zero_y": np.uint8(128),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "scale_x", "zero_x"], ["x_f"], name="enter"),
+        helper.make_node("DequantizeLinear", ["w1_q", "scale_w1", "zero_w"], ["w1"], name="w1_dq"),
+        helper.make_node("Conv", ["x_f", "w1"], ["c"], pads=[1, 1, 1, 1], name="conv"),
+        helper.make_node("Relu", ["c"], ["r"], name="relu"),
+        *_pair_of("r", "r_f", "scale_c", "zero_c"),
+        helper.make_node("MaxPool", ["r_f"], ["pooled"], kernel_shape=[2, 2], strides=[2, 2], name="pool"),
+        helper.make_node("GlobalAveragePool", ["pooled"], ["gap"], name="gap"),
+        helper.make_node("Reshape", ["gap", "flat"], ["v"], name="flatten"),
+        helper.make_node("DequantizeLinear", ["w2_q", "scale_w2", "zero_w"], ["w2"], name="w2_dq"),
+        helper.make_node("Gemm", ["v", "w2"], ["z"], transB=1, name="classifier"),
+        *_pair_of("z", "scores", "scale_y", "zero_y"),
+    ]
+    return model(nodes, [tensor("x", ["N", 3, 16, 16], TensorProto.UINT8)], [tensor("scores", ["N", 5])], weights)
+
+
+def _pair_of(x: str, y: str, scale: str, zero: str) -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("QuantizeLinear", [x, scale, zero], [f"{x}_q"], name=f"{x}_quantize"),
+        helper.make_node("DequantizeLinear", [f"{x}_q", scale, zero], [y], name=f"{x}_dequantize"),
+    ]
+
+
+def one_logit() -> onnx.ModelProto:
+    """Conv – Relu – pooling – Gemm(1) – Sigmoid."""
+    weights = {"k": _normal(4, 3, 3, 3), "w": _normal(1, 4), "b": _normal(1)}
+    nodes = [
+        helper.make_node("Conv", ["x", "k"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["gap"]),
+        helper.make_node("Flatten", ["gap"], ["v"]),
+        helper.make_node("Gemm", ["v", "w", "b"], ["z"], transB=1),
+        helper.make_node("Sigmoid", ["z"], ["p"]),
+    ]
+    return model(nodes, [tensor("x", ["N", 3, 16, 16])], [tensor("p", ["N", 1])], weights)
+
+
+def two_outputs() -> onnx.ModelProto:
+    """:func:`cnn` with a second output ``age`` [N, 1] in front of its own, which is called ``species``."""
+    proto = cnn()
+    proto.graph.node[-1].output[0] = proto.graph.output[0].name = "species"
+    proto.graph.node.append(helper.make_node("Gemm", ["vector", "w_age"], ["age"], name="age"))
+    proto.graph.initializer.append(numpy_helper.from_array(_normal(8, 1), "w_age"))
+    proto.graph.output.insert(0, tensor("age", ["N", 1]))
+    return proto
+
+
+def stepped() -> onnx.ModelProto:
+    """scores = W · whole numbers of the image: no gradient passes the Cast to int64."""
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["flat"], name="flatten"),
+        helper.make_node("Cast", ["flat"], ["whole"], to=TensorProto.INT64, name="to_integers"),
+        helper.make_node("Cast", ["whole"], ["again"], to=TensorProto.FLOAT, name="to_float"),
+        helper.make_node("Gemm", ["again", "w"], ["z"], transB=1, name="classifier"),
+    ]
+    return model(nodes, [tensor("x", ["N", 3, 16, 16])], [tensor("z", ["N", 3])], {"w": _normal(3, 768) / 100})
+
+
+def table() -> onnx.ModelProto:
+    """Softmax(W · tanh(V · x)) of a row of four numbers."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "v"], ["h"]),
+        helper.make_node("Tanh", ["h"], ["t"]),
+        helper.make_node("MatMul", ["t", "w"], ["z"]),
+        helper.make_node("Softmax", ["z"], ["p"]),
+    ]
+    return model(nodes, [tensor("x", ["N", 4])], [tensor("p", ["N", 3])], {"v": _normal(4, 6), "w": _normal(6, 3)})
+
+
+def pair() -> onnx.ModelProto:
+    """scores = (x · W) · weight: two inputs, of which ``x`` is explained."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Mul", ["h", "weight"], ["z"])]
+    inputs = [tensor("x", ["N", 4]), tensor("weight", ["N", 1])]
+    return model(nodes, inputs, [tensor("z", ["N", 3])], {"w": _normal(4, 3)})
+
+
+def linear_classifier() -> onnx.ModelProto:
+    """Pure ai.onnx.ml: label int64 [N] and probabilities [N, 3] as a tensor."""
+    node = helper.make_node(
+        "LinearClassifier", ["x"], ["label", "probabilities"], domain="ai.onnx.ml", classlabels_ints=[0, 1, 2],
+        coefficients=_normal(12).tolist(), intercepts=[0.1, -0.2, 0.0], multi_class=1, post_transform="SOFTMAX",
+    )  # fmt: skip
+    outputs = [tensor("label", ["N"], TensorProto.INT64), tensor("probabilities", ["N", 3])]
+    return model([node], [tensor("x", ["N", 4])], outputs, opset_imports=[helper.make_opsetid("ai.onnx.ml", 3)])
+
+
+NAMES = ("owl", "cat", "dog")  # not in alphabetical order
+
+
+def trees() -> onnx.ModelProto:
+    """Pure ai.onnx.ml with text labels and a ZipMap: owl where x[0] <= 0, else cat where x[1] <= 0, else dog."""
+    classifier = helper.make_node(
+        "TreeEnsembleClassifier", ["x"], ["label", "raw"], domain="ai.onnx.ml", classlabels_strings=list(NAMES),
+        post_transform="NONE", nodes_treeids=[0] * 5, nodes_nodeids=[0, 1, 2, 3, 4], nodes_featureids=[0, 0, 1, 0, 0],
+        nodes_values=[0.0] * 5, nodes_modes=["BRANCH_LEQ", "LEAF", "BRANCH_LEQ", "LEAF", "LEAF"],
+        nodes_truenodeids=[1, 0, 3, 0, 0], nodes_falsenodeids=[2, 0, 4, 0, 0], nodes_hitrates=[1.0] * 5,
+        nodes_missing_value_tracks_true=[0] * 5, class_treeids=[0] * 5, class_nodeids=[1, 3, 3, 4, 4],
+        class_ids=[0, 1, 2, 2, 1], class_weights=[1.0, 0.9, 0.1, 0.75, 0.25],
+    )  # fmt: skip
+    zipped = helper.make_node(
+        "ZipMap", ["raw"], ["probabilities"], domain="ai.onnx.ml", classlabels_strings=list(NAMES)
+    )
+    made = helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    outputs = [
+        tensor("label", ["N"], TensorProto.STRING),
+        helper.make_value_info("probabilities", helper.make_sequence_type_proto(made)),
+    ]
+    return model(
+        [classifier, zipped], [tensor("x", ["N", 4])], outputs, opset_imports=[helper.make_opsetid("ai.onnx.ml", 1)]
+    )
+
+
+def _normal(*shape: int) -> Array:
+    return RNG.normal(0, 0.5, shape).astype(np.float32)

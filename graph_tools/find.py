@@ -52,7 +52,8 @@ def head(model: ir.Model, output: str = "", logits: str = "", class_axis: int | 
     named = {v.name: v for v in model.graph.outputs}
     candidates = [named[output]] if output else list(model.graph.outputs)
     found = [(out, *_walk_back(out)) for out in candidates]
-    best = next((f for f in found if f[2] != "none"), found[0])
+    activated = next((f for f in found if f[2] != "none"), None)
+    best = activated or next((f for f in found if f[0].dtype in FLOATS), found[0])
     out, value, activation, axis = best
     if logits:
         value = next((v for n in model.graph for v in n.outputs if v.name == logits), value)

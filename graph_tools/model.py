@@ -36,13 +36,14 @@ _LOADED = "graph_tools.loaded"
 logging.getLogger("onnx_ir.passes.common.shape_inference").setLevel(logging.ERROR)
 
 
-def load(source: Source, *, check: Runner | None = None) -> ir.Model:
+def load(source: Source, *, check: Runner | None = None, folder: Path | None = None) -> ir.Model:
     """The model in the dialect that all of graph_tools speaks.
 
     Args:
         source: path, serialised bytes, ``onnx.ModelProto`` or ``onnx_ir.Model``; not changed in place.
         check: where given, and where loading changed the operators, original and loaded graph are run by it on one
             random input and must agree (1e-4 relative to the largest output, 1e-2 in float16).
+        folder: where the external data of a ``ModelProto`` lies; a path brings its own.
 
     Returns:
         A model at opset ``max(18, its own)`` whose values keep the file's names.
@@ -53,7 +54,8 @@ def load(source: Source, *, check: Runner | None = None) -> ir.Model:
     """
     if isinstance(source, ir.Model) and source.meta.get(_LOADED):
         return _clone(source)
-    proto, folder = read(source)
+    proto, beside = read(source)
+    folder = folder or beside
     opset = opset_of(proto)
     original = proto
     if proto.functions:

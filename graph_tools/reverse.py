@@ -185,7 +185,8 @@ class Reverse(Emitter):
 
     def _same(self, ct: ir.Value, x: ir.Value, axis: int, lead: int) -> bool:
         """Whether an open dimension of ``ct`` is certainly the one of ``x``: the same symbol, or the batch."""
-        assert ct.shape is not None and x.shape is not None
+        assert ct.shape is not None
+        assert x.shape is not None
         if axis == 0 and self.is_batched(x):
             return True
         a, b = ct.shape[axis + lead], x.shape[axis]

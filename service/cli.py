@@ -40,15 +40,18 @@ def start(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
-    """Explain what an exported ONNX model did, on the file itself: no framework, no source.
-
-    [bold]Start here[/]
+    r"""Explain what an exported ONNX model did, on the file itself: no framework, no source.
 
     \b
-      onnx-explain demo                                    everything at once, with an embedded model
-      onnx-explain inspect model.onnx                      what is in a file, and which methods it supports
-      onnx-explain explain model.onnx cat.jpg -m grad_cam  a heatmap over the photo
-      onnx-explain serve --models models/                  the same over gRPC
+    [bold]Start here[/]
+    Everything at once, with an embedded model:
+      onnx-explain demo
+    What is in a file, and which methods it supports:
+      onnx-explain inspect model.onnx
+    A heatmap over a photo:
+      onnx-explain explain model.onnx cat.jpg -m grad_cam
+    The same over gRPC:
+      onnx-explain serve --models models/
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

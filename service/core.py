@@ -6,10 +6,11 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from graph_tools.errors import InvalidRequest, UnsupportedGradient
+from graph_tools.errors import InvalidRequest, UnknownValue, UnsupportedGradient
 from service.explainers.base import Batch, Explainer, Explanation, Targets
 from service.explainers.registry import EXPLAINERS, find
 from service.models import images, resize
@@ -18,6 +19,7 @@ from service.models.loaded import LoadedModel
 from service.models.repository import Repository
 from service.models.served import check_finite
 from service.runtime.context import Run
+from service.runtime.session import TensorInfo
 from service.types import (
     Array,
     Attribution,
@@ -58,8 +60,8 @@ class Engine:
         loaded = self.repository.get(model, version)
         found = []
         for explainer in EXPLAINERS.values():
-            why = loaded.supports(explainer)
-            found.append(MethodInfo(explainer, not why, why))
+            obstacle = loaded.obstacle(explainer)
+            found.append(MethodInfo(explainer, obstacle is None, str(obstacle or "")))
         return found
 
     def explain(self, request: ExplainRequest, run: Run) -> ExplainResult:
@@ -68,26 +70,41 @@ class Engine:
         Raises:
             ExplainError: see :mod:`graph_tools.errors`.
         """
-        started = time.perf_counter()
         explainer = find(request.method)
+        try:
+            return self._explain(request, explainer, run)
+        except InvalidRequest as error:
+            raise InvalidRequest(_field(error.field, explainer, request), error.reason) from error
+
+    def _explain(self, request: ExplainRequest, explainer: Explainer, run: Run) -> ExplainResult:
+        started = time.perf_counter()
         parameters = explainer.make(request.parameters)
         run.limit(request.max_seconds, request.max_rows)
         model = self.repository.get(request.model, request.version)
-        why = model.supports(explainer, getattr(parameters, "layer", ""))
-        if why:
-            raise UnsupportedGradient(f"{request.method} cannot explain model {model.name!r}: {why}")
+        obstacle = model.obstacle(explainer, _layer(parameters))
+        if obstacle is not None:
+            raise UnsupportedGradient(
+                f"{request.method} cannot explain model {model.name!r}: {obstacle}",
+                operator=getattr(obstacle, "operator", ""),
+                node=getattr(obstacle, "node", ""),
+            )
+        begun = time.perf_counter()
         batch, items = self._batch(model, request)
         decoded = time.perf_counter()
-        targets = _targets(model, request, batch.rows)
         run.check()
-        predicted: tuple[Array | None, Array | None] | None = None
-        if model.quantised and explainer.needs_target and (targets.index < 0).any():
-            predicted = model.predict(batch, run)  # −j means the served file's ranking, not the float graph's
+        before = run.built, run.build_seconds
+        # Where the file does not say how many classes there are, or −j means its own ranking and not the float graph's:
+        first = explainer.needs_target and (model.classes is None or model.quantised)
+        predicted = model.predict(batch, run) if first else None
+        targets = _targets(
+            model, request, batch.rows, model.classes or (_first(predicted).shape[1] if predicted else None)
+        )
+        if predicted and model.quantised:
             targets = _ranked(targets, _first(predicted))
-        built = run.built
         explanation = explainer.function(model, batch, targets, parameters, run)
         logits, probabilities = predicted or _predictions(model, batch, explanation, run)
         done = time.perf_counter()
+        build = run.build_seconds - before[1]
         results = tuple(
             _item(model, explanation, i, item, logits, probabilities, request.top_k) for i, item in enumerate(items)
         )
@@ -101,13 +118,14 @@ class Engine:
             seed=request.seed,
             items=results,
             timing=Timing(
-                decode=decoded - started,
-                run=done - decoded,
+                decode=decoded - begun,
+                build=build,
+                run=done - decoded - build,
                 total=time.perf_counter() - started,
                 rows=explanation.rows,
-                built=run.built - built,
+                built=run.built - before[0],
             ),
-            notes=(*model.notes, *explanation.notes),
+            notes=(*model.notes, *explanation.notes, *_odd_scores(_first((logits, probabilities)))),
             truncated=explanation.truncated,
         )
 
@@ -121,9 +139,12 @@ class Engine:
             raise InvalidRequest("inputs", f"{len(request.images)} images; at most {MOST_INPUTS} go into one call")
         size = model.input_size()
         assert model.image is not None
+        others = [v.name for v in model.served.session.inputs if v.name != model.image.name]
+        if others:
+            raise InvalidRequest("inputs", f"the model takes {', '.join(others)} beside the image; send all as tensors")
         items, stack = [], []
         for i, source in enumerate(request.images):
-            field = f"inputs[{i}].image"
+            field = f"inputs[{i}].{'image' if isinstance(source, bytes) else 'pixels'}"
             picture = images.decode(source, 3, field=field, max_pixels=self._max_pixels, extra=True)
             seen = picture if model.image.channels == 3 else images.grey(picture)
             fitted, geometry = resize.fit(seen, model.numbers, size)
@@ -137,35 +158,57 @@ def _tensors(model: LoadedModel, given: dict[str, Array]) -> dict[str, Array]:
     inputs = {v.name: v for v in model.served.session.inputs}
     if list(given) == [""]:
         given = {model.primary_input: given[""]}
-    for name in given:
+    for i, name in enumerate(given):
         if name not in inputs:
-            raise InvalidRequest(f"inputs[{name}]", f"no such input; the model takes {', '.join(inputs)}")
+            raise InvalidRequest(
+                f"inputs[{i}].name", f"there is no input {name!r}; the model takes {', '.join(inputs)}"
+            )
     missing = [n for n in inputs if n not in given]
     if missing:
         raise InvalidRequest("inputs", f"input {missing[0]!r} is missing")
-    checked = {}
-    for name, array in given.items():
-        want = inputs[name]
-        if str(array.dtype) != want.dtype:
-            same_kind = array.dtype.kind == "f" and want.dtype.startswith("float")
-            if not same_kind:
-                raise InvalidRequest(f"inputs[{name}]", f"is {array.dtype}, but the model takes {want.dtype}")
-            array = array.astype(want.dtype)
-        fits = len(array.shape) == len(want.shape) and all(
-            not isinstance(w, int) or w == s for w, s in list(zip(want.shape, array.shape, strict=True))[1:]
-        )
-        if not fits or not array.size:
-            shown = ", ".join(str(d or "?") for d in want.shape)
-            raise InvalidRequest(f"inputs[{name}]", f"has shape {list(array.shape)}, but the model takes [{shown}]")
-        check_finite(f"inputs[{name}]", array)
-        checked[name] = np.ascontiguousarray(array)
+    checked = {
+        name: _tensor(array, inputs[name], f"inputs[{i}].tensor") for i, (name, array) in enumerate(given.items())
+    }
     rows = {len(a) for a in checked.values()}
     if len(rows) > 1:
         raise InvalidRequest("inputs", f"the inputs disagree on the number of rows: {sorted(rows)}")
     return checked
 
 
-def _targets(model: LoadedModel, request: ExplainRequest, rows: int) -> Targets:
+def _tensor(array: Array, want: TensorInfo, field: str) -> Array:
+    """``array`` as the input ``want``; floats are cast to its precision."""
+    if str(array.dtype) != want.dtype and not (want.dtype == "string" and array.dtype.kind in "OU"):
+        if array.dtype.kind != "f" or not want.dtype.startswith("float"):
+            kind = "string" if array.dtype.kind in "OU" else array.dtype
+            raise InvalidRequest(f"{field}.dtype", f"{want.name!r} is {kind}, but the model takes {want.dtype}")
+        with np.errstate(over="ignore"):  # what overflows is refused below
+            array = array.astype(want.dtype)
+    fits = len(array.shape) == len(want.shape) and all(
+        not isinstance(w, int) or w == s for w, s in list(zip(want.shape, array.shape, strict=True))[1:]
+    )
+    if not fits or not array.size:
+        shown = ", ".join(str(d or "?") for d in want.shape)
+        raise InvalidRequest(
+            f"{field}.shape", f"{want.name!r} has shape {list(array.shape)}, but the model takes [{shown}]"
+        )
+    check_finite(f"{field}.raw", array)
+    return np.ascontiguousarray(array)
+
+
+def _field(field: str, explainer: Explainer, request: ExplainRequest) -> str:
+    """The request's path of a field as models and runtime name it: a parameter, or an input of the file."""
+    for parameter in explainer.parameter_infos():
+        if field in (parameter.name, parameter.name.removesuffix("s")):
+            return f"{explainer.name}.{parameter.name}"
+    return f"inputs[{list(request.tensors).index(field)}].tensor" if field in request.tensors else field
+
+
+def _layer(parameters: Any) -> str:
+    """The layer that the parameters name, "" where they name none."""
+    return str(getattr(parameters, "layer", "") or next(iter(getattr(parameters, "layers", ())), ""))
+
+
+def _targets(model: LoadedModel, request: ExplainRequest, rows: int, classes: int | None) -> Targets:
     """Every target for every row; ranks stay ranks (−j)."""
     asked = request.targets or (Target(),)
     if len(asked) > MOST_TARGETS:
@@ -173,12 +216,15 @@ def _targets(model: LoadedModel, request: ExplainRequest, rows: int) -> Targets:
     index, minus = [], []
     for i, target in enumerate(asked):
         if target.output and target.output != model.tail.output:
+            outputs = [v.name for v in model.served.session.outputs]
+            if target.output not in outputs:
+                raise UnknownValue("output", target.output, outputs)
             raise InvalidRequest(
-                f"targets[{i}].output",
-                f"{target.output!r} is not explained; the model card names {model.tail.output!r}",
+                f"targets[{i}].output_name",
+                f"the output explained is {model.tail.output!r}; for {target.output!r} name it in the model card",
             )
-        index.append(_class(model, target.select, f"targets[{i}]"))
-        minus.append(-1 if target.minus is None else _class(model, target.minus, f"targets[{i}].minus"))
+        index.append(_class(model, target.select, f"targets[{i}]", classes))
+        minus.append(-1 if target.minus is None else _class(model, target.minus, f"targets[{i}].minus", classes))
         if target.minus is not None and minus[-1] < 0:
             raise InvalidRequest(f"targets[{i}].minus", "name a class or its index")
     shape = (rows, len(index))
@@ -186,21 +232,29 @@ def _targets(model: LoadedModel, request: ExplainRequest, rows: int) -> Targets:
                    np.broadcast_to(np.array(minus, np.int64), shape).copy())  # fmt: skip
 
 
-def _class(model: LoadedModel, select: Selector, field: str) -> int:
-    """Class index, or −rank."""
-    classes = model.classes or len(model.labels) or None
+def _class(model: LoadedModel, select: Selector, field: str, classes: int | None) -> int:
+    """Class index, or −rank; ``classes`` = how many there are, None where nobody asks for one."""
     if select.name is not None:
         if not model.labels:
-            raise InvalidRequest(field, "this model has no labels; give a class index, or labels in the model card")
+            raise InvalidRequest(
+                f"{field}.class_name", "this model has no labels; give a class index, or labels in the model card"
+            )
         return match(model.labels, select.name)
     if select.index is not None:
         if select.index < 0 or (classes is not None and select.index >= classes):
-            raise InvalidRequest(field, f"class {select.index} is out of range: 0 to {(classes or 1) - 1}")
+            last = "" if classes is None else str(classes - 1)
+            raise InvalidRequest(f"{field}.class_index", f"class {select.index} is out of range: 0 to {last}")
         return select.index
     rank = select.rank or 1
     if rank < 1 or (classes is not None and rank > classes):
-        raise InvalidRequest(field, f"rank {rank} is out of range: 1 to {classes}")
+        raise InvalidRequest(f"{field}.rank", f"rank {rank} is out of range: 1 to {classes or ''}")
     return -rank
+
+
+def _odd_scores(scores: Array) -> tuple[str, ...]:
+    """The caveat for scores that are not finite."""
+    odd = np.flatnonzero(~np.isfinite(scores).all(axis=1)).tolist()
+    return (f"the model's scores are not finite for input {', '.join(map(str, odd))}",) if odd else ()
 
 
 def _first(predicted: tuple[Array | None, Array | None]) -> Array:
@@ -239,7 +293,8 @@ def _item(
     for a in named:
         if not np.isfinite(a.values).all():
             raise UnsupportedGradient(
-                "the attribution is not finite (overflow, or a division by zero inside the model); try occlusion"
+                f"the attribution for input {i} is not finite: an overflow or a division by zero inside the model; "
+                "check the input's scale, or try another method"
             )
     ranking = logits if logits is not None else probabilities
     return dataclasses.replace(

@@ -90,9 +90,16 @@ def _counts_uniform(window: Window, include_pad: bool) -> bool:
 def _window_sum(b: Reverse, ct: ir.Value, x: ir.Value, window: Window, scale: float) -> ir.Value:
     """scale · the adjoint of summing over windows, by the fastest form that the geometry allows.
 
-    Windows side by side: every element is copied k times per axis. Stride 1: a window sum again. Else one banded
-    0/1 matrix per axis.
+    One window over all of the image: expand. Windows side by side: every element is copied k times per axis. Stride 1:
+    a window sum again. Else one banded 0/1 matrix per axis.
     """
+    if (
+        window.kernel == window.image
+        and window.pads is not None
+        and not any(window.pads)
+        and set(window.dilations) == {1}
+    ):
+        return b.expand_like(b.Mul(ct, scale) if scale != 1 else ct, x)
     if _tiles(window):
         return _by_copies(b, ct, x, window, scale)
     if _slides(window):

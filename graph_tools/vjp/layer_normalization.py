@@ -1,7 +1,7 @@
 """LayerNormalization and its kin, which standardise the values of each row.
 
-They share one adjoint: with x̂ = (x − mean)·r, r = 1/√(variance + ε) over some axes and g the
-cotangent of x̂, that of x is r·(g − mean(g) − x̂·mean(g·x̂)). float16 and bfloat16 are standardised in float32.
+They share one adjoint: with x̂ = (x − mean)·r, r = 1/√(variance + ε) over some axes and g the cotangent of x̂, that
+of x is r·(g − mean(g) − x̂·mean(g·x̂)). float16 and bfloat16 are standardised in float32.
 """
 
 from __future__ import annotations

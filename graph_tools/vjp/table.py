@@ -4,8 +4,10 @@ A rule is ``rule(b, node, *cts)``: ``cts`` holds one cotangent per output of the
 It returns the cotangent of its input (before un-broadcasting, which the walk does) or ``None`` for zero. A rule for
 any of a variadic operator's inputs (``ANY``) is called ``rule(b, node, index, *cts)``.
 
-A rule reads primals through ``b.primal(v)``, shapes of cotangents through ``b.ct_shape(v)``, and never takes the
-batch size from a primal: axis 0 of a cotangent may be K times that of the primal.
+A rule reads primals through ``b.primal(v)``, or multiplies by what it computed from them with
+``b.times(ct, factor, like)`` (K cotangents per row then repeat nothing in memory), shapes of cotangents through
+``b.ct_shape(v)``, and never takes the batch size from a primal: axis 0 of a cotangent may be K times that of the
+primal.
 """
 
 from __future__ import annotations

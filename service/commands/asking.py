@@ -127,11 +127,13 @@ class There:
             else:
                 answer = event
         assert answer is not None  # a stream without its result is an error
-        originals = [p.pixels for p in pictures] or [None] * len(answer.items)
-        items = zip(answer.items, originals, strict=True)
-        return dataclasses.replace(answer, items=tuple(dataclasses.replace(i, original=p) for i, p in items))
+        shown = tuple(
+            dataclasses.replace(item, original=pictures[n].pixels) if pictures else item
+            for n, item in enumerate(answer.items)
+        )
+        return dataclasses.replace(answer, items=shown)
 
-    def portion(self, method: Method) -> int:
+    def portion(self, method: Method) -> int:  # noqa: ARG002
         """One: a message has a largest size."""
         return 1
 

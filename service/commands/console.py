@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, TypeVar
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -60,7 +61,8 @@ def complain(text: object) -> None:
 
 def table(*columns: str, right: tuple[str, ...] = (), title: str = "") -> Table:
     """An empty table; the columns in ``right`` are aligned right."""
-    made = Table(title=plain(title, "bold") if title else None, title_justify="left", header_style="bold")
+    shown = plain(title, "bold") if title else None
+    made = Table(title=shown, title_justify="left", title_style="", header_style="dim", box=SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         made.add_column(name, justify="right" if name in right else "left", overflow="fold")
     return made

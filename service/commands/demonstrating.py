@@ -152,9 +152,7 @@ def _hits(one: Shown, method: str) -> list[bool]:
 
 
 def _sheet(shown: Sequence[Shown], provider: str) -> Image.Image:
-    rows = [
-        SheetRow(one.name, one.items, {i: one.scene.masks[CLASSES[i]] for i in one.targets}) for one in shown
-    ]
+    rows = [SheetRow(one.name, one.items, {i: one.scene.masks[CLASSES[i]] for i in one.targets}) for one in shown]
     return contact_sheet(
         rows,
         title="Where is the evidence?",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -14,14 +13,14 @@ from service.commands import options
 class Explain(TyperCommand):
     """``explain`` with the methods named in its help; they are looked up only there."""
 
-    def format_help(self, ctx: typer.Context, formatter: object) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
         """Fill in the methods."""
         from service.api.codec.methods import names
 
         for option in self.params:
             if option.name == "method":
                 option.help = f"{getattr(option, 'help', '')} One of: {', '.join(names())}."  # type: ignore[attr-defined]
-        super().format_help(ctx, formatter)  # type: ignore[arg-type]
+        super().format_help(ctx, formatter)
 
 
 def explain(
@@ -36,7 +35,7 @@ def explain(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="INPUT...",
+            metavar="INPUT",
             help="Pictures, folders of pictures, .npy or .npz tensors (fed as they are; a missing batch axis is "
             "added), rows as .json or .csv.",
             show_default=False,
@@ -48,7 +47,8 @@ def explain(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            "--target", "-t",
+            "--target",
+            "-t",
             metavar="CLASS",
             help="Class to explain: an index, a label, or top3 for the three strongest. May be repeated. "
             "Default: the strongest class.",
@@ -58,28 +58,33 @@ def explain(
     minus: Annotated[
         str | None,
         typer.Option(
-            metavar="CLASS", help="Class subtracted from the target: what speaks for one rather than the other?",
+            metavar="CLASS",
+            help="Class subtracted from the target: what speaks for one rather than the other?",
             show_default=False,
         ),
     ] = None,
     layer: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="VALUE", help="Layer, by value name; `inspect --layers` lists them. Default: the last one with space.",
+            metavar="VALUE",
+            help="Layer, by value name; `inspect --layers` lists them. Default: the last one with space.",
             show_default=False,
         ),
     ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="NAME=VALUE", help="Parameter of the method; `inspect` lists them. May be repeated.",
+            "--set",
+            metavar="NAME=VALUE",
+            help="Parameter of the method; `inspect --parameters` lists them. May be repeated.",
             show_default=False,
         ),
     ] = None,
     output: Annotated[
         list[str] | None,
         typer.Option(
-            "--output", "-o",
+            "--output",
+            "-o",
             metavar="OUT",
             help="A .png (picture), .npy (raw map, not normalised) or .json (everything); a folder or a pattern with "
             "{name} writes a file per input. May be repeated. Default: INPUT.METHOD.png in the current folder.",
@@ -88,8 +93,10 @@ def explain(
     ] = None,
     card: options.Card = None,
     preset: options.Preset = None,
-    top_k: Annotated[int, typer.Option(min=0, max=1000, help="How many of the strongest classes to show.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="For methods that draw at random.")] = 0,
+    top_k: Annotated[
+        int, typer.Option(min=0, max=1000, metavar="N", help="How many of the strongest classes to show.")
+    ] = 5,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, metavar="N", help="For methods that draw at random.")] = 0,
     max_seconds: Annotated[
         float | None,
         typer.Option(metavar="S", help="Give the best result that S seconds allow, per input.", show_default=False),
@@ -101,22 +108,21 @@ def explain(
         typer.Option(metavar="HOST:PORT", help="Ask a running server instead of loading a file.", show_default=False),
     ] = None,
 ) -> None:
-    """Explain what a model did with an input.
+    r"""Explain what a model did with an input.
 
     Prints the strongest classes and writes a picture, raw numbers, or everything as JSON.
 
-    [bold]Examples[/]
-
     \b
+    [bold]Examples[/]
     Why this class? A heatmap over the photo, cat.grad_cam.png:
       onnx-explain explain resnet.onnx cat.jpg -m grad_cam
-    Two classes, and what tells one from the other:
-      onnx-explain explain resnet.onnx cat.jpg -m occlusion -t tabby -t 207 -o both.png
+    Two classes; what speaks for one rather than the other:
+      onnx-explain explain resnet.onnx cat.jpg -m occlusion -t tabby -t 207
       onnx-explain explain resnet.onnx cat.jpg -m grad_cam -t tabby --minus 207
-    Raw numbers of a whole folder, a file per picture:
+    Raw numbers of a folder, a file per picture:
       onnx-explain explain resnet.onnx photos/ -m saliency -o 'maps/{name}.npy'
-    A row of a table, with a smaller patch:
-      onnx-explain explain churn.onnx row.json -m occlusion --set patch=1 -o row.json.png
+    A row of a table, one column covered at a time:
+      onnx-explain explain churn.onnx row.json -m occlusion --set patch=1
     On a server:
       onnx-explain explain resnet cat.jpg -m grad_cam --server localhost:8001
     """

@@ -73,11 +73,12 @@ def run(order: Order) -> None:
         given = read_inputs(order.inputs, answerer.columns)
         request = _request(order, answerer, method)
         sinks = outputs.plan(order.outputs, [n for i in given for n in i.names()], method.name, _used(order, given))
-        work = watch(
-            lambda meter: _explain(answerer, method, request, given, sinks, meter),
-            f"{method.name} on {answerer.name}",
-            answerer.cancel,
-        )
+        with _options():
+            work = watch(
+                lambda meter: _explain(answerer, method, request, given, sinks, meter),
+                f"{method.name} on {answerer.name}",
+                answerer.cancel,
+            )
     _print(work, card, time.perf_counter() - started)
     if work.failed:
         raise typer.Exit(WRONG)
@@ -104,6 +105,18 @@ def _answerer(order: Order) -> Iterator[tuple[Answerer, Path | None]]:
 
     with Client(order.server) as client:
         yield watch(lambda _: There(client, order.model), f"asking {order.server}", client.close), None
+
+
+@contextlib.contextmanager
+def _options() -> Iterator[None]:
+    """The request's ``targets[0]`` is this command's ``--target``."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if not error.field.startswith("targets"):
+            raise
+        option = "--minus" if error.field.endswith("minus") else "--target"
+        raise InvalidRequest(option, error.reason) from error
 
 
 def _request(order: Order, answerer: Answerer, method: Method) -> ExplainRequest:

@@ -90,7 +90,9 @@ def _files(path: Path) -> list[Path]:
     inside = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
     found = [p for p in inside if p.suffix.lower() in PICTURES] or [p for p in inside if p.suffix.lower() == ".npy"]
     if not found:
-        raise InvalidRequest("INPUT", f"folder {str(path)!r} holds no pictures ({', '.join(PICTURES)}) and no .npy files")
+        raise InvalidRequest(
+            "INPUT", f"folder {str(path)!r} holds no pictures ({', '.join(PICTURES)}) and no .npy files"
+        )
     return found
 
 

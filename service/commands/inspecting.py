@@ -42,7 +42,15 @@ class Facts:
 
 
 def run(
-    path: Path, card: Path | None, preset: str | None, provider: str, *, layers: bool, values: bool, as_json: bool
+    path: Path,
+    card: Path | None,
+    preset: str | None,
+    provider: str,
+    *,
+    parameters: bool,
+    layers: bool,
+    values: bool,
+    as_json: bool,
 ) -> None:
     """Load the file and print what was found."""
     facts = watch(lambda _: collect(open_model(path, card, preset, provider=provider), path), f"loading {path.name}")
@@ -51,6 +59,8 @@ def run(
         return
     _print_model(facts)
     _print_methods(facts)
+    if parameters:
+        _print_parameters(facts)
     if layers:
         _print_values("Layers", facts.layers, facts.info.default_layer)
     if values:
@@ -126,7 +136,7 @@ def _facts(facts: Facts) -> Iterable[tuple[str, str]]:
     yield "scores", _scores(info)
     yield "labels", _labels(info.labels, info.classes)
     if info.default_layer or info.layers:
-        yield "layer", f"{info.default_layer or 'none'} by default, of {len(facts.layers)} with space (--layers)"
+        yield "layer", f"{info.default_layer or 'none'} by default; {len(facts.layers)} have space (--layers)"
     if info.macs:
         yield "cost", f"{info.macs / 1e6:,.1f} million multiply-adds per row"
     yield "card", str(facts.card) if facts.card else "none"
@@ -154,26 +164,31 @@ def _labels(labels: Sequence[str], classes: int | None) -> str:
 
 
 def _print_methods(facts: Facts) -> None:
-    made = table("method", "", "what it does", "parameters (--set)", title="Methods")
+    made = table("method", "", "what it does", title="Methods")
     for m in sorted(facts.methods, key=lambda m: (not m.supported, m.explainer.name)):
         e = m.explainer
-        parameters = "\n".join(_parameter(p) for p in e.parameter_infos())
-        what = plain(e.summary) if m.supported else plain(m.why_not, "yellow")
-        made.add_row(plain(e.name, "bold"), plain("yes", "green") if m.supported else plain("no", "yellow"), what,
-                     _lines(parameters))  # fmt: skip
+        if m.supported:
+            made.add_row(plain(e.name, "bold"), plain("yes", "green"), plain(e.summary))
+        else:
+            told = "needs gradients or layers: see below" if m.why_not == facts.info.whitebox_error else m.why_not
+            made.add_row(plain(e.name), plain("no", "yellow"), plain(told))
     stdout().print(made)
 
 
-def _lines(text: str) -> str:
-    from rich.markup import escape
+def _print_parameters(facts: Facts) -> None:
+    made = table("method", "parameter", "default", "what it is", title="Parameters: --set name=value")
+    for m in facts.methods:
+        infos = m.explainer.parameter_infos() if m.supported else []
+        for i, p in enumerate(infos):
+            what = p.help + (f" ({', '.join(p.choices)})" if p.choices else "") + (f", {p.unit}" if p.unit else "")
+            made.add_row(plain("" if i else m.explainer.name, "bold"), plain(p.name), plain(_default(p)), plain(what))
+    stdout().print(made)
 
-    return escape(text)
 
-
-def _parameter(p: ParameterInfo) -> str:
-    default = ",".join(map(str, p.default)) if isinstance(p.default, list | tuple) else str(p.default)
-    allowed = f" ({', '.join(p.choices)})" if p.choices else ""
-    return f"{p.name}={default.lower() if p.type == 'bool' else default}{allowed}"
+def _default(p: ParameterInfo) -> str:
+    if isinstance(p.default, list | tuple):
+        return ",".join(map(str, p.default))
+    return str(p.default).lower() if p.type == "bool" else str(p.default)
 
 
 def _print_values(title: str, found: Sequence[ValueInfo], default: str) -> None:

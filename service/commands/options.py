@@ -14,7 +14,10 @@ ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="An .onnx file.
 
 Provider = Annotated[
     ProviderName,
-    typer.Option(help="Where it runs. [bold]cuda[/] insists on a GPU; [bold]auto[/] takes one that works, else the CPU."),
+    typer.Option(
+        metavar="auto|cpu|cuda",
+        help="Where it runs. [bold]cuda[/] insists on a GPU; [bold]auto[/] takes one that works, else the CPU.",
+    ),
 ]
 Card = Annotated[
     Path | None,
@@ -28,8 +31,10 @@ Card = Annotated[
 Preset = Annotated[
     PresetName | None,
     typer.Option(
-        help="What the model's numbers mean: scale, mean, std and channel order, instead of the card's.",
+        metavar="NAME",
+        help="What the model's numbers mean, instead of what the card says: imagenet-torch, imagenet-caffe, "
+        "minus-one-to-one, zero-to-one or none.",
         show_default=False,
     ),
 ]
-Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all that this process may use.")]
+Threads = Annotated[int, typer.Option(min=0, metavar="N", help="CPU threads; 0 = all that this process may use.")]

@@ -75,14 +75,16 @@ class Npy:
         """To be written at the end."""
         self._path, self._rows = path, list[Array]()
 
-    def add(self, name: str, item: ItemResult, result: ExplainResult) -> None:
+    def add(self, name: str, item: ItemResult, result: ExplainResult) -> None:  # noqa: ARG002
         """Keep the values."""
         self._rows.append(values(item, result))
 
     def close(self) -> list[Path]:
         """Write them all."""
         if len({row.shape for row in self._rows}) > 1:
-            raise InvalidRequest("-o", f"the maps differ in shape; write one file each: -o 'out/{{name}}{self._path.suffix}'")
+            raise InvalidRequest(
+                "-o", f"the maps differ in shape; write one file each: -o 'out/{{name}}{self._path.suffix}'"
+            )
         self._path.parent.mkdir(parents=True, exist_ok=True)
         whole = self._rows[0] if len(self._rows) == 1 else np.stack(self._rows)
         with self._path.open("wb") as file:
@@ -105,7 +107,9 @@ class Json:
 
     def close(self) -> list[Path]:
         """Write it all."""
-        head = json.dumps(jsonable.head(merged(list(self._answers.values()))), ensure_ascii=False, indent=1).removesuffix("\n}")
+        head = json.dumps(
+            jsonable.head(merged(list(self._answers.values()))), ensure_ascii=False, indent=1
+        ).removesuffix("\n}")
         body = ",\n  ".join(self._items)
         _write(self._path, f'{head},\n "items": [\n  {body}\n ]\n}}\n'.encode())
         return [self._path]

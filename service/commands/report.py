@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from rich.table import Table
 
@@ -22,7 +20,7 @@ def predictions(item: ItemResult, title: str) -> Table:
     made = table(*columns, right=("class", "logit", "probability"), title=title)
     for s in item.predictions:
         mark = "+" if s.index in explained else "−" if s.index in against else ""
-        cells = [mark, s.index, s.label]
+        cells: list[object] = [mark, s.index, s.label]
         cells += [_logit(s)] if logits else []
         cells += [_share(s)] if shares else []
         made.add_row(*(plain(c) for c in cells))
@@ -53,8 +51,13 @@ def footing(result: ExplainResult, seconds: float) -> str:
 
 def target(value: ResolvedTarget) -> str:
     """``tabby (281) − boxer (242)``."""
-    text = f"{value.label} ({value.index})"
-    return text if value.minus_index is None else f"{text} − {value.minus_label} ({value.minus_index})"
+    text = _class(value.index, value.label)
+    return text if value.minus_index is None else f"{text} − {_class(value.minus_index, value.minus_label)}"
+
+
+def _class(index: int, label: str) -> str:
+    unnamed = f"class {index}"
+    return unnamed if label in ("", unnamed) else f"{label} ({index})"
 
 
 def _map(a: Attribution) -> str:

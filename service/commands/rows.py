@@ -60,10 +60,7 @@ class Columns:
             array = np.asarray(value)
         except ValueError as error:
             raise InvalidRequest(str(path), f"{name!r} is ragged: its lists differ in length") from error
-        if dtype == "string":
-            array = array.astype(str).astype(object)
-        else:
-            array = _cast(path, name, array, dtype)
+        array = array.astype(str).astype(object) if dtype == "string" else _cast(path, name, array, dtype)
         if shape and array.ndim == 0:
             array = array.reshape((1,) * len(shape))
         return self.batched(name, array)

@@ -19,12 +19,16 @@ def serve(
             show_default=False,
         ),
     ],
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 = every one (in containers).")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 = any free one.")] = 8001,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 = every one (in containers).")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0 = any free one.")] = 8001,
     provider: options.Provider = "auto",
     threads: options.Threads = 0,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Explanations computed at a time.")] = 2,
-    queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; more are refused for the moment.")] = 32,
+    workers: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Explanations computed at a time.")] = 2,
+    queue: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Requests that may wait; more are refused for the moment.")
+    ] = 32,
     grace: Annotated[float, typer.Option(min=0, metavar="S", help="Seconds that running calls have on SIGTERM.")] = 30,
     max_message: Annotated[int, typer.Option(min=1, max=1024, metavar="MIB", help="Largest message, in MiB.")] = 32,
     store: Annotated[
@@ -35,16 +39,18 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], typer.Option(help="How much to log.")] = "info",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        typer.Option(metavar="LEVEL", help="How much to log: debug, info, warning or error."),
+    ] = "info",
 ) -> None:
-    """Serve explanations of all models in a folder over gRPC, with health checks and reflection.
+    r"""Serve explanations of all models in a folder over gRPC, with health checks and reflection.
 
     A file that cannot be loaded is listed with the reason; the others are served. SIGTERM and Ctrl-C let running
     calls finish; a second one ends at once.
 
-    [bold]Examples[/]
-
     \b
+    [bold]Examples[/]
       onnx-explain serve --models models/
       onnx-explain serve --models /models --host 0.0.0.0 --provider cuda
       onnx-explain explain resnet cat.jpg -m grad_cam --server localhost:8001

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib import resources
 from pathlib import Path
 
 import graph_tools.vjp  # noqa: F401  fills the table
@@ -42,9 +43,15 @@ def operators() -> str:
     return "\n".join(lines)
 
 
+def example() -> str:
+    """The client example, as it runs."""
+    source = resources.files("service.client").joinpath("example.py").read_text(encoding="utf-8")
+    return f"```python\n{source.strip()}\n```"
+
+
 def rewrite(text: str) -> str:
     """``text`` with the blocks between ``<!-- name -->`` and ``<!-- /name -->`` made anew."""
-    for name, make in (("methods", methods), ("operators", operators)):
+    for name, make in (("methods", methods), ("operators", operators), ("example", example)):
         block = f"<!-- {name} -->\n{make()}\n<!-- /{name} -->"
         text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, b=block: b, text, flags=re.DOTALL)  # type: ignore[misc]
     return text

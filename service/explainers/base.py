@@ -116,11 +116,17 @@ class Explainable(Protocol):
         """float32 [N, classes] of the served file. ``score``: ``logit`` or ``probability``."""
 
     def compose(
-        self, method: str, structure: tuple[Any, ...], batch: Batch, build: Callable[[Graph], ir.Model]
+        self,
+        method: str,
+        structure: tuple[Any, ...],
+        batch: Batch,
+        build: Callable[[Graph], ir.Model],
+        run: RunContext | None = None,
     ) -> Composer:
         """A black-box composer: its output rows go into the untouched file without leaving the device.
 
-        ``build`` gets the preprocessing graph alone (for tensors: an identity) and puts masks in front of it.
+        ``build`` gets the preprocessing graph alone (for tensors: an identity) and puts masks in front of it;
+        ``run`` is that of :meth:`program`.
         """
 
     def primary(self, batch: Batch) -> str:
@@ -133,7 +139,8 @@ class Explainable(Protocol):
         """The value name meant by ``name`` ("" = the default layer).
 
         Raises:
-            UnknownValue: no such value, with the nearest names; or no default layer in this model.
+            UnknownValue: no node of the model makes such a value; with the nearest names.
+            InvalidRequest: no default layer in this model.
         """
 
 

@@ -58,7 +58,9 @@ def occlusion(model: Explainable, batch: Batch, targets: Targets, params: Occlus
     rows_axis, cols_axis = model.plane(batch)
     size = (x.shape[rows_axis], 1 if cols_axis is None else x.shape[cols_axis])
     patch, stride = _grid(params, size, cols_axis is not None)
-    composer = model.compose("occlusion", (rows_axis, cols_axis), batch, lambda g: _composer(g, rows_axis, cols_axis))
+    composer = model.compose(
+        "occlusion", (rows_axis, cols_axis), batch, lambda graph: _composer(graph, rows_axis, cols_axis), run
+    )
     clean = model.scores(batch, params.score, run)
     index = _resolve(targets.index, clean)
     windows = list(_windows(size, patch, stride))

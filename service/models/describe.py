@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import graph_tools
+from graph_tools.errors import UnsupportedModel
 from graph_tools.values import ValueInfo
 from service.models import preprocess
 from service.models.loaded import LoadedModel
@@ -62,7 +63,7 @@ def describe(model: LoadedModel) -> ModelInfo:
     own = {model.tail.logits} if model.tail.logits != model.tail.output else set()
     image = None if model.image is None else (*model.input_size(), model.image.channels)
     sentence = "" if model.image is None else preprocess.sentence(model.numbers, model.image.channels)
-    layers = tuple(model.layers()) if model.whitebox_error is None else ()
+    layers = tuple(model.layers())  # first: says whether the graph can be rewritten
     return ModelInfo(
         name=model.name,
         version=model.version,
@@ -89,6 +90,7 @@ def describe(model: LoadedModel) -> ModelInfo:
 
 def values(model: LoadedModel) -> list[ValueInfo]:
     """Every value of the model's own graph; [] where it cannot be rewritten."""
-    if model.whitebox_error is not None:
+    try:
+        return graph_tools.values(model.whitebox(False).model)
+    except UnsupportedModel:
         return []
-    return graph_tools.values(model.whitebox(False).model)

@@ -16,9 +16,9 @@ import graph_tools
 from graph_tools import cost, find
 from graph_tools import model as models
 from graph_tools.backward import check_path
-from graph_tools.errors import InvalidRequest, UnknownValue, UnsupportedGradient, UnsupportedModel
+from graph_tools.errors import ExplainError, InvalidRequest, UnknownValue, UnsupportedGradient, UnsupportedModel
 from service.explainers.base import Batch, Explainer, Graph
-from service.models import preprocess, served, shapes, whitebox
+from service.models import classes, preprocess, served, shapes, whitebox
 from service.models.card import Card, InputCard
 from service.models.compiled import Compiled, Composed, rows_for
 from service.models.tail import Tail
@@ -74,8 +74,8 @@ class LoadedModel:
         self.batch_note = files.note
         self._lock = threading.Lock()
         self._whitebox: dict[bool, Whitebox] = {}
-        self._gradient_errors: dict[str, str] = {}
-        self.labels = card.labels or ()
+        self._gradient_errors: dict[str, ExplainError | None] = {}
+        self.labels = card.labels or classes.labels(self.tail.keys)
         self._check_labels()
 
     # -- what explainers use -------------------------------------------------------------------------------------
@@ -103,8 +103,9 @@ class LoadedModel:
         return self._runtime.programs.get(key, compile_, run)  # type: ignore[no-any-return]
 
     def compose(
-        self, method: str, structure: tuple[Any, ...], batch: Batch, build: Callable[[Graph], ir.Model]
-    ) -> Composed:
+        self, method: str, structure: tuple[Any, ...], batch: Batch, build: Callable[[Graph], ir.Model],
+        run: Run | None = None,
+    ) -> Composed:  # fmt: skip
         """Composer and served file as one call (see ``Explainable.compose``)."""
         image = batch.image is not None
         key = (self.digest, self.card, "compose", method, structure, image, self._runtime.form, VERSION)
@@ -115,7 +116,7 @@ class LoadedModel:
             session = self._runtime.session(ir.to_proto(build(graph)).SerializeToString(), None)
             return Compiled(session, 1 << 30, fixed=False)
 
-        program = self._runtime.programs.get(key, compile_)
+        program = self._runtime.programs.get(key, compile_, run)
         rows = self.rows or rows_for(self._max_node, self._row_bytes)
         fed = self.image.name if image and self.image else self.primary(batch)
         return Composed(program, rows, fed, self.scored)
@@ -181,16 +182,17 @@ class LoadedModel:
 
     def layer(self, name: str) -> str:
         """The value name meant by ``name`` ("" = default)."""
+        own = self.whitebox(self.image is not None).own
         if not name:
             if self.default_layer is None:
+                nearby = ", ".join((self.layers() or own)[-3:])
                 raise InvalidRequest(
-                    "layer", "this model has no layer with space on every path to its scores; name one: "
-                    + (", ".join(self.layers()[-3:]) or "none has space, use saliency or occlusion")
-                )  # fmt: skip
+                    "layer",
+                    f"this model has no layer with space on every path to its scores; name one, such as {nearby}",
+                )
             return self.default_layer
-        named = models.values_by_name(self.whitebox(self.image is not None).model)
-        if name not in named:
-            raise UnknownValue("layer", name, self.layers() + list(named), "`onnx-explain inspect` lists all layers")
+        if name not in own:
+            raise UnknownValue("layer", name, [*self.layers(), *own], "`onnx-explain inspect` lists all layers")
         return name
 
     # -- what the core and GetModel use --------------------------------------------------------------------------
@@ -212,41 +214,46 @@ class LoadedModel:
                     raise
             return self._whitebox[image]
 
-    def supports(self, explainer: Explainer, layer: str = "") -> str:
-        """Why the method cannot be used on this model; "" where it can.
+    def obstacle(self, explainer: Explainer, layer: str = "") -> ExplainError | None:
+        """Why the method cannot be used on this model; None where it can.
 
-        Layer methods need a gradient from the scores to ``layer`` ("" = the default one), the others to the input.
+        Layer methods need a gradient from the scores to ``layer`` ("" = the default one), the others to the input;
+        methods without a target need the graph only.
         """
         if explainer.kind == "black-box":
-            return ""
-        if explainer.needs_layer and not layer and self.default_layer is None and not self.layers():
-            return self.whitebox_error or "the model has no layer with space"
+            return None
+        try:
+            self.whitebox(self.image is not None)
+        except UnsupportedModel as error:
+            return error
         if not explainer.needs_target:
-            return self.whitebox_error or ""
+            return None
+        if explainer.needs_layer and not layer and self.default_layer is None and not self.layers():
+            return UnsupportedGradient("the model has no layer with space; saliency, occlusion and predict need none")
         return self._gradient_error((layer or self.default_layer or "") if explainer.needs_layer else "")
 
     def layers(self) -> list[str]:
-        """Value names with space, in graph order."""
-        if self.whitebox_error is not None:
+        """Names of the model's own values with space, in graph order; [] where its graph cannot be rewritten."""
+        try:
+            return whitebox.layers(self.whitebox(self.image is not None))
+        except UnsupportedModel:
             return []
-        return whitebox.layers(self.whitebox(self.image is not None).model, [])
 
     def label(self, index: int) -> str:
         """The class's label, or ``class <index>``."""
         return self.labels[index] if index < len(self.labels) else f"class {index}"
 
-    def _gradient_error(self, layer: str) -> str:
-        """Why no gradient of the scores with respect to ``layer`` ("" = the input) can be built; "" where it can."""
+    def _gradient_error(self, layer: str) -> ExplainError | None:
+        """Why no gradient of the scores with respect to ``layer`` ("" = the input) can be built; None where it can."""
         if layer not in self._gradient_errors:
+            box = self.whitebox(self.image is not None)
+            if layer and layer not in box.own:
+                return None  # the explainer says that there is no such layer
             try:
-                box = self.whitebox(self.image is not None)
-                copy = models.load(box.model)
-                if layer and models.value(copy, layer) is None:
-                    return ""  # the explainer says that there is no such layer
-                check_path(copy, box.scores, layer or box.entry)
-                self._gradient_errors[layer] = ""
+                check_path(models.load(box.model), box.scores, layer or box.entry)
+                self._gradient_errors[layer] = None
             except (UnsupportedGradient, UnsupportedModel) as error:
-                self._gradient_errors[layer] = str(error)
+                self._gradient_errors[layer] = error
         return self._gradient_errors[layer]
 
     # -- making --------------------------------------------------------------------------------------------------
@@ -281,18 +288,24 @@ class LoadedModel:
 
     def _graph(self) -> tuple[ir.Model | None, str | None]:
         try:
-            return graph_tools.load(self._proto), None
+            return graph_tools.load(self._proto, folder=self._folder), None
         except UnsupportedModel as error:
             return None, str(error)
 
     def _ending(self, graph: ir.Model | None, proto: onnx.ModelProto) -> tuple[Tail, str | None]:
         """The tail, and the default layer."""
         said = self.card.output
-        if graph is None:
+        keys = classes.keys(proto)
+        if graph is None or (keys and not said.kind and not said.logits):
             outputs = [v.name for v in proto.graph.output]
             name = said.name or next((n for n in outputs if "prob" in n.lower()), outputs[-1])
-            return Tail(name, "", said.kind or "probabilities", 1, False), None
+            self.classes = len(keys) or None
+            return Tail(name, "", said.kind or "probabilities", 1, False, keys), None
         end = whitebox.ending(graph, self.card)
+        if self.card.layer and self.card.layer not in (own := whitebox.made(graph)):
+            raise UnknownValue(
+                "layer", self.card.layer, own, "The card's defaults.layer must be one of the model's values"
+            )
         single = end.kind == whitebox.BINARY and end.head.classes == 1
         tail = Tail(end.head.output, end.head.logits, end.kind, end.head.class_axis, single)
         self.classes = end.classes
@@ -307,11 +320,11 @@ class LoadedModel:
             )
 
     def _make_whitebox(self, image: bool) -> Whitebox:
-        check = self._runtime.check
+        model = graph_tools.load(self._proto, check=self._runtime.check, folder=self._folder)
         if image and self.image is not None:
-            return whitebox.for_images(self._proto, self.card, self.image, self.numbers, check)
+            return whitebox.for_images(model, self.card, self.image, self.numbers)
         axis = 3 if self.image is not None and self.image.layout == "nhwc" else 1
-        return whitebox.for_tensors(self._proto, self.card, self.primary_input, axis, check)
+        return whitebox.for_tensors(model, self.card, self.primary_input, axis)
 
     def _graph_copy(self, image: bool) -> Graph:
         box = self.whitebox(image)
@@ -340,7 +353,7 @@ class LoadedModel:
             session = self._runtime.session(ir.to_proto(self._front()).SerializeToString(), None)
             return Compiled(session, 64, fixed=False)
 
-        program = self._runtime.programs.get(key, compile_)
+        program = self._runtime.programs.get(key, compile_, run)
         ready = program.run({preprocess.IMAGE: batch.image}, run)[preprocess.READY]
         assert self.image is not None
         return {self.image.name: ready}

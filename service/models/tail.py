@@ -20,6 +20,7 @@ class Tail:
         kind: ``softmax``, ``multi-label``, ``binary``, ``logits``, ``probabilities`` or ``regression``.
         class_axis: axis of the logits over classes; None = one number per row.
         single: a binary model with one logit z, scored as (−z, z).
+        keys: the classes in the file's order, where a ZipMap's output is read; () = as sorted.
     """
 
     output: str
@@ -27,6 +28,7 @@ class Tail:
     kind: str
     class_axis: int | None
     single: bool
+    keys: tuple[str | int, ...] = ()
 
     def rows(self, value: Array) -> Array:
         """float32 [N, classes]: space averaged, one logit z made (−z, z)."""
@@ -41,11 +43,10 @@ class Tail:
                 value = np.moveaxis(value, axis, 1).reshape(len(value), value.shape[axis], -1).mean(axis=2)
         return np.concatenate([-value, value], axis=1) if self.single else value
 
-    @staticmethod
-    def table(value: Any) -> Array:
-        """A list of {class: probability} (ZipMap) as an array with the classes in sorted order."""
+    def table(self, value: Any) -> Array:
+        """A list of {class: probability} (ZipMap) as an array [N, classes] in the order of ``keys``."""
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            keys = sorted(value[0])
+            keys = self.keys if set(self.keys) == set(value[0]) else sorted(value[0])
             return np.array([[row[k] for k in keys] for row in value], dtype=np.float32)
         return np.asarray(value)
 
@@ -58,6 +59,8 @@ class Tail:
             return own if own is not None else logits
         if self.kind == "regression":
             return None
+        if self.kind == "logits" and logits is None:
+            logits = own
         if logits is None:
             if own is None:
                 return None
@@ -65,6 +68,7 @@ class Tail:
                 return np.concatenate([1 - own, own], axis=1)
             return own
         if self.kind in ("softmax", "logits"):
-            top = np.exp(logits - logits.max(axis=1, keepdims=True))
-            return np.asarray(top / top.sum(axis=1, keepdims=True))
+            with np.errstate(invalid="ignore"):  # infinite logits have no softmax: NaN, which the core tells
+                top = np.exp(logits - logits.max(axis=1, keepdims=True))
+                return np.asarray(top / top.sum(axis=1, keepdims=True))
         return np.asarray(np.exp(-np.logaddexp(0, -logits)))  # 1 / (1 + exp(−z)) without overflow

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 import graph_tools
@@ -15,7 +13,6 @@ from graph_tools import model as models
 from graph_tools.reverse import FLOATS
 from graph_tools.emit import Emitter, dims, rank
 from graph_tools.errors import UnsupportedModel
-from graph_tools.model import Runner
 from graph_tools.splice import splice
 from service.models import preprocess
 from service.models.card import Card, InputCard
@@ -100,35 +97,48 @@ def add_scores(model: ir.Model, end: Ending) -> str:
 
 @dataclass(frozen=True)
 class Whitebox:
-    """A white-box graph ready for programs (clone before changing)."""
+    """A white-box graph ready for programs (clone before changing).
+
+    Attributes:
+        model: the graph, preprocessing in front of it where it takes images.
+        scores: name of the value [N, classes].
+        entry: name of the input that is explained.
+        channels: channel axis by value name.
+        own: names of the values that the model's own nodes make, in graph order.
+    """
 
     model: ir.Model
     scores: str
     entry: str
     channels: dict[str, int]
+    own: tuple[str, ...]
 
 
-def for_images(
-    proto: onnx.ModelProto, card: Card, entry: ImageEntry, numbers: InputCard, check: Runner | None
-) -> Whitebox:
-    """The graph that starts at the float image [N, H, W, C] in grey levels."""
-    model = graph_tools.load(proto, check=check)
+def for_images(model: ir.Model, card: Card, entry: ImageEntry, numbers: InputCard) -> Whitebox:
+    """The loaded ``model``, starting at the float image [N, H, W, C] in grey levels."""
+    own = made(model)
     front = preprocess.graph(
         numbers, dtype=entry.dtype, layout=entry.layout, channels=entry.channels, size=(entry.height, entry.width)
     )
     joined = splice(front, model, {preprocess.READY: entry.name})
     scores = add_scores(joined, ending(joined, card))
     axes = find.channel_axes(joined, {preprocess.IMAGE: 3})
-    return Whitebox(joined, scores, preprocess.IMAGE, axes)
+    return Whitebox(joined, scores, preprocess.IMAGE, axes, own)
 
 
-def for_tensors(proto: onnx.ModelProto, card: Card, entry: str, axis: int, check: Runner | None) -> Whitebox:
-    """The graph that starts at the model's own inputs; ``axis`` is the channel axis of ``entry``."""
-    model = graph_tools.load(proto, check=check)
+def for_tensors(model: ir.Model, card: Card, entry: str, axis: int) -> Whitebox:
+    """The loaded ``model`` (changed), starting at its own inputs; ``axis`` is the channel axis of ``entry``."""
+    own = made(model)
     scores = add_scores(model, ending(model, card))
-    return Whitebox(model, scores, entry, find.channel_axes(model, {entry: axis}))
+    return Whitebox(model, scores, entry, find.channel_axes(model, {entry: axis}), own)
 
 
-def layers(model: ir.Model, inputs: Sequence[str]) -> list[str]:
-    """Values with space that lie between the inputs and the outputs: what CAM methods can explain."""
-    return [v.name or "" for node in model.graph for v in node.outputs if find.has_space(v) and v.name]
+def made(model: ir.Model) -> tuple[str, ...]:
+    """Names of the values that nodes make, in graph order."""
+    return tuple(v.name for node in model.graph for v in node.outputs if v.name)
+
+
+def layers(box: Whitebox) -> list[str]:
+    """The model's own values with space: what CAM methods can explain."""
+    named = models.values_by_name(box.model)
+    return [name for name in box.own if find.has_space(named[name])]

@@ -82,6 +82,7 @@ AVERAGE = [
     mean(  # the reference evaluator cannot pad by a negative number
         "same-gaps", 1, 2, x=(1, 2, 6, 8), strides=[3, 4], auto_pad="SAME_UPPER", flags={**ORT_ONLY, "opset": 19}
     ),
+    mean("whole-image", 5, 6),
     mean("valid", 3, 2, strides=[2, 2], auto_pad="VALID"),
     mean("dilations", 2, 2, dilations=[2, 3], pads=[1, 0, 1, 1], flags={"opset": 19}),
     mean(

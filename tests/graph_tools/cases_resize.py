@@ -64,6 +64,14 @@ CASES = [
     scaled("plane", 2, 1.5, x=(3, 4), mode="linear"),
     scaled("trilinear", 1, 1, 2, 1.5, 2, x=(1, 1, 2, 3, 2), mode="linear"),
     scaled("nothing", 1, 1, 1, 1, mode="linear"),
-    Case("Resize", (X, None, None, np.array([1, 2, 5, 3])), {"mode": "linear"}, id="sizes-at-run", runtime=(3,)),
+    # ONNX Runtime does not load it where the number of sizes is open.
+    Case(
+        "Resize",
+        (X, None, None, np.array([1, 2, 5, 3])),
+        {"mode": "linear"},
+        id="sizes-at-run",
+        runtime=(3,),
+        open_dims=False,
+    ),
     Case("Resize", (X, None, np.array([1, 1, 2, 1.5], np.float32)), {"mode": "linear"}, id="scales-at-run", wrt=(0,)),
 ]

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from graph_tools.reverse import FLOATS
 from graph_tools.cut import between, cut_values
 from graph_tools.emit import array_of, dims, rank
+from graph_tools.reverse import FLOATS
 
 _BEHIND = {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "QuantizeLinear",
            "DequantizeLinear", "Dropout", "Clip", "Log"}  # fmt: skip
@@ -94,7 +94,7 @@ def _walk_back(out: ir.Value) -> tuple[ir.Value, str, int | None]:
         elif node.op_type not in _BEHIND:
             break
         before = node.inputs[0]
-        if before is None or before.is_initializer():
+        if before is None or before.producer() is None:  # what goes in is no score
             break
         v = before
     if fallback is not None:

@@ -6,12 +6,12 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from graph_tools.errors import InvalidRequest, UnknownValue, UnsupportedGradient
-from service.explainers.base import Batch, Explainer, Explanation, Targets
+from service.explainers.base import Batch, Explainable, Explainer, Explanation, Targets
 from service.explainers.registry import EXPLAINERS, find
 from service.models import images, resize
 from service.models.labels import match
@@ -101,7 +101,7 @@ class Engine:
         )
         if predicted and model.quantised:
             targets = _ranked(targets, _first(predicted))
-        explanation = explainer.function(model, batch, targets, parameters, run)
+        explanation = explainer.function(cast(Explainable, model), batch, targets, parameters, run)
         logits, probabilities = predicted or _predictions(model, batch, explanation, run)
         done = time.perf_counter()
         build = run.build_seconds - before[1]

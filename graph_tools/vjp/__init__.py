@@ -9,8 +9,8 @@ from graph_tools.vjp import layer_normalization as _layer_normalization  # noqa:
 from graph_tools.vjp import linear as _linear  # noqa: F401
 from graph_tools.vjp import normalization as _normalization  # noqa: F401
 from graph_tools.vjp import pooling as _pooling  # noqa: F401
-from graph_tools.vjp import resize as _resize  # noqa: F401
 from graph_tools.vjp import quantization as _quantization  # noqa: F401
 from graph_tools.vjp import reduction as _reduction  # noqa: F401
+from graph_tools.vjp import resize as _resize  # noqa: F401
 from graph_tools.vjp import shape as _shape  # noqa: F401
 from graph_tools.vjp import slicing as _slicing  # noqa: F401

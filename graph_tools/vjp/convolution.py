@@ -52,7 +52,7 @@ def conv_weights(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
 def conv_transpose_input(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """x̄ = Conv(ȳ, w), with as many windows as x has positions."""
     x, w = _operands(node)
-    window = transposed_window(node, x, w, node.outputs[0])
+    window = transposed_window(node, x, w)
     return b.shaped_like(_gather(b, ct, w, window, _group(node), x), x)
 
 
@@ -60,7 +60,7 @@ def conv_transpose_input(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
 def conv_transpose_weights(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """w̄[c,m,t] = Σ_{n,o} x[n,c,o] · ȳ[n, m, o·s + t·d − p]: Conv's formula with x and ȳ in each other's place."""
     x, w = _operands(node)
-    window = transposed_window(node, x, w, node.outputs[0])
+    window = transposed_window(node, x, w)
     return b.shaped_like(_correlate(b, ct, b.primal(x), w, window, _group(node)), w)
 
 

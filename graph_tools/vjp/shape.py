@@ -168,4 +168,4 @@ def range_start(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
 def range_delta(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """y_i = start + i · delta: i."""
     count = b.Range(0, b.Squeeze(b.shape_of(ct), [0]), 1)
-    return b.Mul(ct, b.Cast(count, to=ct.dtype.value))  # type: ignore[union-attr]
+    return b.Mul(ct, b.Cast(count, to=dtype_of(ct).value))

@@ -102,8 +102,8 @@ def conv_window(node: ir.Node, x: ir.Value, w: ir.Value) -> Window:
     return Window(image, kernel, strides, dilations, before, after, auto == "SAME_UPPER", (0,) * n)
 
 
-def transposed_window(node: ir.Node, x: ir.Value, w: ir.Value, y: ir.Value) -> Window:
-    """The window of a ConvTranspose; its image is the output, x the grid.
+def transposed_window(node: ir.Node, x: ir.Value, w: ir.Value) -> Window:
+    """The window of a ConvTranspose; its image is the output (left open: no rule reads it), x the grid.
 
     SAME pads to grid·stride, output_shape to what it says, both by at least 0; only SAME_UPPER puts the odd one behind.
     """
@@ -128,17 +128,7 @@ def transposed_window(node: ir.Node, x: ir.Value, w: ir.Value, y: ir.Value) -> W
         before, after = _split(totals, upper)
     else:
         before, after = _explicit(node, n, auto)
-    image: Known = (
-        tuple(wanted)
-        if wanted is not None
-        else tuple(
-            None if f is None or b is None or a is None else f - b - a
-            for f, b, a in zip(full, before, after, strict=True)
-        )
-    )
-    if wanted is None and None in image:
-        image = tuple(i if i is not None else d for i, d in zip(image, _spatial(y, n), strict=True))
-    return Window(image, kernel, strides, dilations, before, after, upper, extra)
+    return Window((None,) * n, kernel, strides, dilations, before, after, upper, extra)
 
 
 def pool_window(node: ir.Node, x: ir.Value) -> Window:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
 
+from graph_tools.errors import InvalidRequest
 from service.api.batch import run_batch
 from service.api.codec import listing
 from service.api.codec.fields import FieldError, name
-from service.api.codec.requests import decode_request
+from service.api.codec.requests import decode_request, located
 from service.api.codec.results import encode_progress, encode_result
 from service.api.errors import NotOfferedError
 from service.api.pb.onnx_explain.v1 import (
@@ -126,7 +127,10 @@ class ExplainServicer(explain_pb2_grpc.ExplainServiceServicer):
         """
         run.check()
         call = decode_request(message, at)
-        result = self._engine.explain(call.request, run)
+        try:
+            result = self._engine.explain(call.request, run)
+        except InvalidRequest as error:
+            raise FieldError(located(error.field, message, at), error.reason) from error
         drawing = None if call.render is None else Drawing(call.render, result)
         response = encode_result(result, drawing)
         if drawing is not None:

@@ -112,11 +112,13 @@ def _options() -> Iterator[None]:
     """The request's ``targets[0]`` is this command's ``--target``."""
     try:
         yield
-    except InvalidRequest as error:
-        if not error.field.startswith("targets"):
+    except Exception as error:
+        path = getattr(error, "field", "")  # of an InvalidRequest, or of the server's
+        if not path.startswith(("targets[", "request.targets[")):
             raise
-        option = "--minus" if error.field.endswith("minus") else "--target"
-        raise InvalidRequest(option, error.reason) from error
+        option = "--minus" if ".minus" in path else "--target"
+        message = getattr(error, "message", str(error))
+        raise InvalidRequest(option, message.removeprefix(f"{path}: ")) from error
 
 
 def _request(order: Order, answerer: Answerer, method: Method) -> ExplainRequest:

@@ -40,6 +40,8 @@ def run(
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # as process 1 there is no default
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("onnx_ir", "service.runtime.providers"):  # the provider is told below
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
     if not models.is_dir():
         raise InvalidRequest("--models", f"there is no folder {str(models)!r}")
     runtime = watch(lambda _: Runtime(provider, store=store, threads=threads), "looking for a GPU")

@@ -78,10 +78,10 @@ def _space(graph: Graph, layer: ir.Value) -> tuple[int, list[int]]:
     """
     r = rank(layer)
     if r is None or r < 3 or r > 5:
-        shape = "unknown" if layer.shape is None else list(layer.shape)
+        shape = "unknown" if layer.shape is None else ", ".join(str(d) for d in layer.shape)
         raise InvalidRequest(
             "grad_cam.layer",
-            f"{layer.name!r} has shape {shape}: a CAM needs a layer with space (rank 3 to 5)",
+            f"{layer.name!r} has shape [{shape}]: a CAM needs a layer with space (rank 3 to 5)",
         )
     return graph.channels.get(layer.name or "", 1), list(range(2, r))
 

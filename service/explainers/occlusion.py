@@ -11,7 +11,6 @@ import onnx_ir as ir
 from graph_tools import model as models
 from graph_tools.emit import Emitter, rank
 from graph_tools.errors import InvalidRequest
-from service.explainers.baselines import BASELINES, baseline
 from service.explainers.base import (
     Batch,
     Explainable,
@@ -22,6 +21,7 @@ from service.explainers.base import (
     explainer,
     param,
 )
+from service.explainers.baselines import BASELINES, baseline
 from service.types import Array, Attribution, ResolvedTarget
 
 
@@ -88,6 +88,7 @@ class _Drops:
         self._sums = np.zeros((len(index), size[0] + 1, size[1] + 1))
         self._cover = np.zeros((size[0] + 1, size[1] + 1))
 
+    @np.errstate(invalid="ignore")  # scores that are not finite: the core tells
     def add(self, boxes: list[tuple[int, int, int, int]], scores: Array) -> None:
         drop = self._target(self._clean[None]) - self._target(scores.astype(np.float64))  # [boxes, K]
         for (top, left, bottom, right), d in zip(boxes, drop, strict=True):
@@ -97,6 +98,7 @@ class _Drops:
                 grid[..., top, right] -= amount
                 grid[..., bottom, left] -= amount
 
+    @np.errstate(invalid="ignore")
     def maps(self) -> Array:
         """float32 [K, H, W]; 0 where no patch has been yet."""
         sums, cover = (g.cumsum(-1).cumsum(-2)[..., :-1, :-1] for g in (self._sums, self._cover))

@@ -10,9 +10,9 @@ import onnx_ir as ir
 import graph_tools
 from graph_tools import find
 from graph_tools import model as models
-from graph_tools.reverse import FLOATS
 from graph_tools.emit import Emitter, dims, rank
 from graph_tools.errors import UnsupportedModel
+from graph_tools.reverse import FLOATS
 from graph_tools.splice import splice
 from service.models import preprocess
 from service.models.card import Card, InputCard

@@ -55,21 +55,24 @@ def kinds() -> dict[str, Kind]:
         "nchw": Kind(cnn(), conv, picture, 5, layer="features"),
         "nhwc": Kind(cnn(layout="nhwc"), conv, picture, 5, layer="features"),
         "single": Kind(cnn(batch=1), conv, picture, 5, layer="features"),
+        "looped": Kind(looped(), conv, picture, 5, layer="features"),
         "half": Kind(halved(cnn()), conv, picture, 5, layer="features"),
         "quantised": Kind(quantised(), labels, picture, 5, layer="pooled"),
         "binary": Kind(one_logit(), ZERO_TO_ONE + 'labels = ["no", "yes"]\n', picture, 2, layer="r"),
         "two": Kind(two_outputs(), ZERO_TO_ONE + '[output]\nname = "species"\n', picture, 5, layer="features"),
-        "stepped": Kind(stepped(), 'preset = "none"\n', picture, 3, whitebox=False),
+        "stepped": Kind(stepped(), ZERO_TO_ONE, picture, 3, layer="large"),
         "table": Kind(table(), "", (4,), 3, image=False),
         "pair": Kind(pair(), "", (4,), 3, image=False, others={"weight": (1,)}),
-        "linear": Kind(linear_classifier(), "", (4,), 3, image=False, whitebox=False),
+        "mixed": Kind(mixed(), "", (3, 8, 8), 3, image=False, others={"weight": (1,)}),
+        "whole": Kind(whole(), "", (4,), 4, image=False, whitebox=False),
+        "linear": Kind(linear_classifier(), "", (4,), 3, image=False),
         "trees": Kind(trees(), "", (4,), 3, image=False, whitebox=False),
     }
 
 
 def build(folder: Path) -> None:
     """Fill ``folder``: :func:`kinds`, versions 1 and 10 of ``versioned``, the demo's model, and files that are broken."""
-    for name, kind in kinds().items():
+    for name, kind in KINDS.items():
         onnx.save(kind.proto, folder / f"{name}.onnx")
         if kind.card:
             (folder / f"{name}.toml").write_text(kind.card, encoding="utf-8")
@@ -186,14 +189,18 @@ def two_outputs() -> onnx.ModelProto:
 
 
 def stepped() -> onnx.ModelProto:
-    """scores = W · whole numbers of the image: no gradient passes the Cast to int64."""
+    """Conv – Relu – whole numbers – Gemm: no gradient passes the Cast to int64."""
     nodes = [
-        helper.make_node("Flatten", ["x"], ["flat"], name="flatten"),
-        helper.make_node("Cast", ["flat"], ["whole"], to=TensorProto.INT64, name="to_integers"),
-        helper.make_node("Cast", ["whole"], ["again"], to=TensorProto.FLOAT, name="to_float"),
-        helper.make_node("Gemm", ["again", "w"], ["z"], transB=1, name="classifier"),
+        helper.make_node("Conv", ["x", "k"], ["c"], pads=[1, 1, 1, 1], name="conv"),
+        helper.make_node("Relu", ["c"], ["r"], name="relu"),
+        helper.make_node("Mul", ["r", "hundred"], ["large"], name="scale"),
+        helper.make_node("Cast", ["large"], ["rounded"], to=TensorProto.INT64, name="to_integers"),
+        helper.make_node("Cast", ["rounded"], ["again"], to=TensorProto.FLOAT, name="to_float"),
+        helper.make_node("Flatten", ["again"], ["flat"], name="flatten"),
+        helper.make_node("Gemm", ["flat", "w"], ["z"], transB=1, name="classifier"),
     ]
-    return model(nodes, [tensor("x", ["N", 3, 16, 16])], [tensor("z", ["N", 3])], {"w": _normal(3, 768) / 100})
+    weights = {"k": _normal(2, 3, 3, 3), "hundred": np.float32(100), "w": _normal(3, 512) / 500}
+    return model(nodes, [tensor("x", ["N", 3, 16, 16])], [tensor("z", ["N", 3])], weights)
 
 
 def table() -> onnx.ModelProto:
@@ -214,14 +221,45 @@ def pair() -> onnx.ModelProto:
     return model(nodes, inputs, [tensor("z", ["N", 3])], {"w": _normal(4, 3)})
 
 
+def mixed() -> onnx.ModelProto:
+    """An image input and a second one beside it."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["gap"]),
+        helper.make_node("Flatten", ["gap"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["h"]),
+        helper.make_node("Mul", ["h", "weight"], ["z"]),
+    ]
+    inputs = [tensor("x", ["N", 3, 8, 8]), tensor("weight", ["N", 1])]
+    return model(nodes, inputs, [tensor("z", ["N", 3])], {"w": _normal(3, 3)})
+
+
+def looped() -> onnx.ModelProto:
+    """:func:`cnn` for one row that would mix several: its logits are divided by their mean square over the batch."""
+    proto = cnn(batch=1)
+    softmax = proto.graph.node.pop()
+    proto.graph.node.extend([
+        helper.make_node("ReduceSumSquare", ["logits"], ["energy"], keepdims=1, name="energy"),
+        helper.make_node("Div", ["logits", "energy"], ["scaled"], name="scale"),
+        helper.make_node("Softmax", ["scaled"], list(softmax.output), axis=1, name="softmax"),
+    ])  # fmt: skip
+    return proto
+
+
+def whole() -> onnx.ModelProto:
+    """Counts, int64 [N, 4]: scores that no gradient can leave from."""
+    nodes = [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.INT64, name="count")]
+    return model(nodes, [tensor("x", ["N", 4])], [tensor("y", ["N", 4], TensorProto.INT64)])
+
+
 def linear_classifier() -> onnx.ModelProto:
-    """Pure ai.onnx.ml: label int64 [N] and probabilities [N, 3] as a tensor."""
+    """An ai.onnx.ml classifier as scikit-learn's converter writes it: label int64 [N], probabilities [N, 3]."""
     node = helper.make_node(
         "LinearClassifier", ["x"], ["label", "probabilities"], domain="ai.onnx.ml", classlabels_ints=[0, 1, 2],
         coefficients=_normal(12).tolist(), intercepts=[0.1, -0.2, 0.0], multi_class=1, post_transform="SOFTMAX",
     )  # fmt: skip
     outputs = [tensor("label", ["N"], TensorProto.INT64), tensor("probabilities", ["N", 3])]
-    return model([node], [tensor("x", ["N", 4])], outputs, opset_imports=[helper.make_opsetid("ai.onnx.ml", 3)])
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
+    return model([node], [tensor("x", ["N", 4])], outputs, opset_imports=opsets)
 
 
 NAMES = ("owl", "cat", "dog")  # not in alphabetical order
@@ -252,3 +290,6 @@ def trees() -> onnx.ModelProto:
 
 def _normal(*shape: int) -> Array:
     return RNG.normal(0, 0.5, shape).astype(np.float32)
+
+
+KINDS = kinds()

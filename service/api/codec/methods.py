@@ -25,19 +25,20 @@ def names() -> list[str]:
     return [f.name for f in Method.DESCRIPTOR.oneofs_by_name["method"].fields]
 
 
-def from_method(method: Method, *, echo: bool = False) -> tuple[str, dict[str, Any]]:
+def from_method(method: Method, *, echo: bool = False, at: str = "") -> tuple[str, dict[str, Any]]:
     """The method's name, and the parameters that are present.
 
     Args:
         method: the message.
         echo: it comes from a reply, which holds every parameter: a list that is absent is an empty one.
+        at: path of the message that holds it, for example ``request.``.
 
     Raises:
         FieldError: no method, or one or a parameter that is newer than this server.
     """
     chosen = method.WhichOneof("method")
     if chosen is None:
-        raise FieldError("method", f"method unset or newer than this server, which has {', '.join(names())}")
+        raise FieldError(f"{at}method", f"method unset or newer than this server, which has {', '.join(names())}")
     message = getattr(method, chosen)
     for unknown in UnknownFieldSet(message):
         raise FieldError(chosen, f"parameter number {unknown.field_number} is newer than this server; leave it out")

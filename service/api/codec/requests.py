@@ -64,7 +64,7 @@ def decode_request(message: explain_pb2.ExplainRequest, at: str = "") -> Call:
     Raises:
         FieldError: with the path of the field at fault.
     """
-    method, parameters = from_method(message.method)
+    method, parameters = from_method(message.method, at=at)
     images, tensors = _inputs(message.inputs, f"{at}inputs")
     top_k = message.top_k if message.HasField("top_k") else 5
     if top_k > MAX_TOP_K:
@@ -85,6 +85,25 @@ def decode_request(message: explain_pb2.ExplainRequest, at: str = "") -> Call:
     )
     render = _render(message.render, f"{at}render") if message.HasField("render") else None
     return Call(request, render)
+
+
+def located(field: str, message: explain_pb2.ExplainRequest, at: str = "") -> str:
+    """The path in ``message`` of a field that the engine names: a ``top_k`` of the message is several of its targets.
+
+    Args:
+        field: path in the value that :func:`decode_request` made.
+        message: the request.
+        at: as in :func:`decode_request`; parameters of methods have no such prefix.
+    """
+    root, _, rest = field.partition("[")
+    number, _, inner = rest.partition("]")
+    if root == "targets" and number:
+        ranks = [entry.WhichOneof("select") == "top_k" for entry in message.targets]
+        places = [i for i, entry in enumerate(message.targets) for _ in range(entry.top_k if ranks[i] else 1)]
+        place = places[int(number)] if places else 0
+        field = f"targets[{place}]{'.top_k' if inner == '.rank' and places and ranks[place] else inner}"
+    known = explain_pb2.ExplainRequest.DESCRIPTOR.fields_by_name
+    return at + field if root.partition(".")[0] in known else field
 
 
 def encode_request(call: Call) -> explain_pb2.ExplainRequest:

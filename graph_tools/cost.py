@@ -25,7 +25,7 @@ def node_macs(node: ir.Node) -> int:
         return positions * math.prod(d or 1 for d in _dims(node, 3)[1:])
     if node.op_type in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul"):
         a = _dims(node, 0)
-        inner = a[0] if node.op_type == "Gemm" and node.attributes.get_int("transA", 0) else (a or (1,))[-1]
+        inner = a[0] if node.op_type == "Gemm" and node.attributes.get_int("transA") else (a or (1,))[-1]
         return positions * (inner or 1)
     return 0
 

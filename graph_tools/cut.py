@@ -70,7 +70,7 @@ def cut_values(model: ir.Model, target: ir.Value) -> list[ir.Value]:
     After each node of the path, in graph order, the values still to be read are counted: where exactly one is left,
     everything downstream goes through it.
     """
-    inputs = [v for v in model.graph.inputs]
+    inputs = list(model.graph.inputs)
     nodes = between(model, inputs, target)
     path = set(nodes)
     left = {v: sum(1 for user, _ in v.uses() if user in path) for v in inputs}

@@ -106,7 +106,7 @@ def opset_of(proto: onnx.ModelProto) -> int:
             f"the model uses opset {opset}; opsets 7 to {NEWEST_OPSET} are supported. Re-export it, or convert it "
             "with onnx.version_converter"
         )
-    return opset
+    return int(opset)
 
 
 def infer(model: ir.Model) -> None:

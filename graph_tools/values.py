@@ -8,8 +8,8 @@ import onnx_ir as ir
 
 import graph_tools.vjp  # noqa: F401  fills the table
 from graph_tools import model as models
-from graph_tools.reverse import FLOATS
 from graph_tools.model import Source
+from graph_tools.reverse import FLOATS
 from graph_tools.vjp.table import INTEGER_CARRIERS, VJPS, find_rule, operator_name, zero
 
 

@@ -97,8 +97,8 @@ def watch(work: Callable[[Meter], T], text: str, cancel: Callable[[], None] = la
             outcome.set_exception(error)
 
     thread = threading.Thread(target=body, name="work", daemon=True)
-    thread.start()
     try:
+        thread.start()
         wait([outcome], BAR_AFTER)
         if not outcome.done() and stderr().is_terminal:
             with _bar() as bar:

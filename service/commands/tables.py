@@ -15,12 +15,8 @@ from service.explainers.registry import find  # noqa: F401  fills the registry
 
 def methods() -> str:
     """The methods with their parameters, from the registry."""
-    lines = ["| method | kind | what it shows | parameters and defaults |", "|---|---|---|---|"]
-    for explainer in EXPLAINERS.values():
-        lines.append(
-            f"| `{explainer.name}` | {explainer.kind} | {explainer.summary} | {_parameters(explainer) or '—'} |"
-        )
-    return "\n".join(lines)
+    rows = [f"| `{e.name}` | {e.kind} | {e.summary} | {_parameters(e) or '—'} |" for e in EXPLAINERS.values()]
+    return "\n".join(["| method | kind | what it shows | parameters and defaults |", "|---|---|---|---|", *rows])
 
 
 def operators() -> str:
@@ -38,8 +34,8 @@ def operators() -> str:
     lines.append(f"| derivative zero | {_names(constant - smooth)} |")
     count = len({op for op, _ in VJPS})
     inputs = sum(1 for (_, i), rule in VJPS.items() if rule is not zero and i != ANY)
-    lines += ["", f"{count} operators, {inputs} differentiable inputs; operators with an ONNX function body and no rule "
-              "of their own are expanded and differentiated."]  # fmt: skip
+    total = f"{count} operators, {inputs} differentiable inputs;"
+    lines += ["", f"{total} operators with an ONNX function body and no rule of their own are expanded first."]
     return "\n".join(lines)
 
 

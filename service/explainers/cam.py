@@ -53,7 +53,7 @@ def grad_cam(model: Explainable, batch: Batch, targets: Targets, params: GradCam
 
 def _tail(params: GradCam) -> Tail:
     def tail(b: Reverse, graph: Graph, layer: ir.Value, ct: ir.Value, target: ir.Value) -> ir.Value:
-        """alpha [N, K, C] · A [N, C, space] -> [N, K, space], one product for all targets."""
+        """[N, K, C] alpha · A [N, C, space] -> [N, K, space], one product for all targets."""
         axis, space = _space(graph, layer)
         acts, grads = (_channels_first(b, v, axis) for v in (layer, ct))
         alpha = b.ReduceMean(grads, np.array(space, np.int64), keepdims=0)
@@ -64,8 +64,8 @@ def _tail(params: GradCam) -> Tail:
         cam = b.Reshape(cam, b.Concat(rows, b.Shape(acts, start=2), axis=0))
         cam = b.Relu(cam) if params.relu else cam
         if params.resize:
-            cam = _resized(b, graph, cam, len(space))
-        return cam
+            return _resized(b, graph, cam, len(space))
+        return cam  # type: ignore[no-any-return]
 
     return tail
 
@@ -109,4 +109,4 @@ def _resized(b: Reverse, graph: Graph, cam: ir.Value, dimensions: int) -> ir.Val
         cam, size = b.Unsqueeze(cam, [3]), b.Concat(size, np.array([1], np.int64), axis=0)
     sizes = b.Concat(b.Shape(cam, end=2), size, axis=0)
     cam = b.Resize(cam, None, None, sizes, mode="linear", coordinate_transformation_mode="half_pixel")
-    return b.Squeeze(cam, [3]) if columns is None else cam  # type: ignore[no-any-return]
+    return b.Squeeze(cam, [3]) if columns is None else cam

@@ -17,9 +17,7 @@ MOST_BARS = 64
 _AXIS = 62  # room for the numbers left of a bar chart
 
 
-def bar_chart(
-    values: Array, labels: Sequence[str], size: tuple[int, int], *, coloured: bool = True
-) -> Image.Image:
+def bar_chart(values: Array, labels: Sequence[str], size: tuple[int, int], *, coloured: bool = True) -> Image.Image:
     """Upright bars from a zero line.
 
     Args:
@@ -116,9 +114,7 @@ def empty(size: tuple[int, int], text: str) -> Image.Image:
     return out
 
 
-def _label(
-    picture: Image.Image, draw: ImageDraw.ImageDraw, text: str, x: float, y: float, turned: bool
-) -> None:
+def _label(picture: Image.Image, draw: ImageDraw.ImageDraw, text: str, x: float, y: float, turned: bool) -> None:
     if not turned:
         draw_text(draw, (x, y), text, SMALL, MUTED, "center")
         return

@@ -104,9 +104,7 @@ def checked(values: Array) -> Array:
 def checked_map(values: Array) -> Array:
     """``values``, if they are [height, width] and can be drawn; else raises as :func:`checked` does."""
     if values.ndim != 2:
-        raise InvalidRequest(
-            "attribution.values", f"has shape {list(values.shape)}; a heat map needs [height, width]"
-        )
+        raise InvalidRequest("attribution.values", f"has shape {list(values.shape)}; a heat map needs [height, width]")
     return checked(values)
 
 
@@ -165,9 +163,7 @@ def overlay(
         InvalidRequest: shapes that are not as above; NaN or infinite values; ``alpha`` outside 0..1.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise InvalidRequest(
-            "image", f"is {image.dtype} {list(image.shape)}; an overlay needs uint8 [H, W, 3]"
-        )
+        raise InvalidRequest("image", f"is {image.dtype} {list(image.shape)}; an overlay needs uint8 [H, W, 3]")
     if not 0.0 <= alpha <= 1.0:
         raise InvalidRequest("alpha", f"{alpha} is out of range: 0 to 1")
     values = checked_map(values)

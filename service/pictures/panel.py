@@ -128,9 +128,7 @@ def _chosen(attributions: Sequence[Attribution], indices: Sequence[int] | None) 
         return list(attributions)
     for i in indices:
         if not 0 <= i < len(attributions):
-            raise InvalidRequest(
-                "attributions", f"{i} is out of range: this item has {len(attributions)} maps"
-            )
+            raise InvalidRequest("attributions", f"{i} is out of range: this item has {len(attributions)} maps")
     return [attributions[i] for i in indices]
 
 

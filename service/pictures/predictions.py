@@ -65,9 +65,7 @@ def predictions_block(
         top = y + line_height(size)
         draw.rectangle((0, top, width - 1, top + _BAR_HEIGHT - 1), fill=TRACK)
         if share > 0:
-            draw.rectangle(
-                (0, top, max(0, round(share * width) - 1), top + _BAR_HEIGHT - 1), fill=colour or BAR
-            )
+            draw.rectangle((0, top, max(0, round(share * width) - 1), top + _BAR_HEIGHT - 1), fill=colour or BAR)
         y += row_height
     for index, label in missing:
         _row(draw, y, width, label, f"below top {len(rows)}", mark_colour(index, targets), size)
@@ -95,9 +93,7 @@ def _row(
     x = draw_mark(draw, 0, y, size, colour) if colour else 0
     room = width - x - text_width(text, size) - size
     draw_text(draw, (x, y), shorten(label, size, room), size, colour or INK)
-    draw_text(
-        draw, (width, y), text, size, INK if colour and not text.startswith("below") else MUTED, "right"
-    )
+    draw_text(draw, (width, y), text, size, INK if colour and not text.startswith("below") else MUTED, "right")
 
 
 def _missing(targets: Sequence[ResolvedTarget], listed: set[int]) -> list[tuple[int, str]]:

@@ -120,9 +120,7 @@ def _stand_in(run: str) -> str:
     return {MINUS: "+", DOT: "."}.get(run, run)
 
 
-def _draw_run(
-    draw: ImageDraw.ImageDraw, x: float, baseline: float, run: str, size: int, colour: Colour
-) -> None:
+def _draw_run(draw: ImageDraw.ImageDraw, x: float, baseline: float, run: str, size: int, colour: Colour) -> None:
     face = _font(size)
     if run == MINUS:
         left, top, right, bottom = face.getbbox("+", anchor="ls")

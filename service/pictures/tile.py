@@ -107,18 +107,12 @@ def map_over(
     if outline is not None:
         shown = _outlined(shown, outline)
     inside = photo.inside()
-    return Image.fromarray(
-        shown if inside.all() else np.where(inside[..., None], shown, _unseen(photo.pixels))
-    )
+    return Image.fromarray(shown if inside.all() else np.where(inside[..., None], shown, _unseen(photo.pixels)))
 
 
 def rgb(image: Array) -> Array:
     """uint8 [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] as uint8 [H, W, 3] (alpha over white)."""
-    if (
-        image.dtype != np.uint8
-        or image.ndim not in (2, 3)
-        or (image.ndim == 3 and image.shape[2] not in (1, 3, 4))
-    ):
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
         raise InvalidRequest(
             "image", f"is {image.dtype} {list(image.shape)}; pictures need uint8 [H, W] or [H, W, 1|3|4]"
         )
@@ -153,6 +147,4 @@ def _outlined(shown: Array, region: Array) -> Array:
 def _grown(region: Array) -> Array:
     """``region`` and its four neighbours."""
     padded = np.pad(region, 1)
-    return np.asarray(
-        padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
-    )
+    return np.asarray(padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:])

@@ -82,10 +82,13 @@ def main() -> None:
             print(f"\n{model}, 224 x 224, batch 1")
             print(f"  forward (untouched file)            {ms['forward']:8.2f} ms")
             for kind in ("grad_cam", "saliency"):
-                print(f"  {kind:10} program / forward        {ratio(found[kind], found['forward']):8.2f}   ({ms[kind]:.2f} ms)")
-            print(f"  gRPC round trip of grad_cam adds    {added:8.2f} ms = {100 * (ratio(found['grpc'], found['grad_cam']) - 1):.1f} %")
+                times_forward = ratio(found[kind], found["forward"])
+                print(f"  {kind:10} program / forward        {times_forward:8.2f}   ({ms[kind]:.2f} ms)")
+            percent = 100 * (ratio(found["grpc"], found["grad_cam"]) - 1)
+            print(f"  gRPC round trip of grad_cam adds    {added:8.2f} ms = {percent:.1f} %")
             stopped = _cancel(model, folder)
-            print(f"  cancelled occlusion stops within    {max(stopped) * 1e3:8.1f} ms (median {statistics.median(stopped) * 1e3:.1f})")
+            middle = statistics.median(stopped) * 1e3
+            print(f"  cancelled occlusion stops within    {max(stopped) * 1e3:8.1f} ms (median {middle:.1f})")
 
 
 def _cancel(model: str, folder: Path) -> list[float]:

@@ -33,7 +33,9 @@ def model(
     return helper.make_model(graph, ir_version=ir_version, **kwargs)
 
 
-def cnn(*, batch: Any = "N", layout: str = "nchw", softmax: bool = True, opset: int = 18, seed: int = 0) -> onnx.ModelProto:
+def cnn(
+    *, batch: Any = "N", layout: str = "nchw", softmax: bool = True, opset: int = 18, seed: int = 0
+) -> onnx.ModelProto:
     """Conv(3→8)–Relu–MaxPool–Conv(8→8)–Relu–residual Add–GlobalAveragePool–Reshape–Gemm(5)[–Softmax], 16 x 16."""
     rng = np.random.default_rng(seed)
     weights = {

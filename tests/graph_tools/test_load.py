@@ -123,7 +123,11 @@ def test_check_catches_a_graph_that_differs(monkeypatch):
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [(b"", "not a readable"), (b"\x00garbage\xff" * 50, "not a readable"), (cnn().SerializeToString()[:200], "not a readable|cannot be|sorted|graph")],
+    [
+        (b"", "not a readable"),
+        (b"\x00garbage\xff" * 50, "not a readable"),
+        (cnn().SerializeToString()[:200], "not a readable"),
+    ],
     ids=["empty", "garbage", "truncated"],
 )
 def test_broken_bytes_are_refused(data, words):
@@ -132,7 +136,7 @@ def test_broken_bytes_are_refused(data, words):
 
 
 def test_missing_file_is_refused():
-    with pytest.raises(UnsupportedModel, match="no file 'nowhere.onnx'"):
+    with pytest.raises(UnsupportedModel, match=r"no file 'nowhere\.onnx'"):
         graph_tools.load("some/folder/nowhere.onnx")
 
 
@@ -168,7 +172,8 @@ def test_loading_a_loaded_model_gives_a_copy():
 def test_real_files_load_and_agree(path):
     if path is None:
         pytest.skip("the folder of real models is not here")
-    try:
+    if path.stem.split("_")[0] in ("iris", "iris2", "lightgbm", "pipeline"):
+        with pytest.raises(UnsupportedModel):
+            graph_tools.load(path)
+    else:
         graph_tools.load(path, check=_runner)
-    except UnsupportedModel as error:
-        assert path.stem.split("_")[0] in ("iris", "iris2", "lightgbm", "pipeline"), error

@@ -43,9 +43,7 @@ def test_body_then_head_equals_the_model(at):
     middle = _run(body, {"x": X})
     assert next(iter(middle)) == at
     feeds = {v.name: middle[v.name] for v in head.graph.inputs}
-    np.testing.assert_allclose(
-        _run(head, feeds)["probabilities"], run_ort(cnn(), {"x": X})["probabilities"], rtol=1e-5
-    )
+    np.testing.assert_allclose(_run(head, feeds)["probabilities"], run_ort(cnn(), {"x": X})["probabilities"], rtol=1e-5)
 
 
 def test_body_hands_over_what_goes_round_the_cut():
@@ -124,7 +122,8 @@ def test_a_fixed_batch_becomes_any_batch(batch):
     assert changed
     x = np.concatenate([X, X])[: 3 * batch]
     together = run_ort(relaxed, {"x": x})["probabilities"]
-    single = np.concatenate([run_ort(proto, {"x": x[i : i + batch]})["probabilities"] for i in range(0, 3 * batch, batch)])
+    parts = [run_ort(proto, {"x": x[i : i + batch]})["probabilities"] for i in range(0, 3 * batch, batch)]
+    single = np.concatenate(parts)
     np.testing.assert_allclose(together, single, atol=1e-6)
     assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value == batch, "the source was changed"
 

@@ -51,9 +51,7 @@ def test_the_enlarged_map_is_torchs_bilinear_one(subject: Subject, ours: Ours, r
         def oracle(m: torch.nn.Module, x: Tensor, i: int = i) -> Tensor:
             return oracles.enlarged(oracles.cam(m, x, i, asked.pick, relu=relu), subject.net.size)
 
-        oracles.compare(
-            (f"grad_cam{'' if relu else ' signed'} resized", "autograd + torch"), subject, got, x, oracle
-        )
+        oracles.compare((f"grad_cam{'' if relu else ' signed'} resized", "autograd + torch"), subject, got, x, oracle)
 
 
 def test_the_enlarged_map_is_opencvs(subject: Subject, ours: Ours) -> None:

@@ -53,9 +53,7 @@ def ask(subject: Subject, ours: Ours, method: str, preset: str, **parameters: An
 def compare(method: str, subject: Subject, preset: str, got: np.ndarray, oracle: Any) -> None:
     x = torch.from_numpy(pictures(subject)).permute(0, 3, 1, 2).float()
     best = oracles.strongest(Normalised(subject.module, preset), x)
-    oracles.compare(
-        (f"{method}, image", preset), subject, got, x, lambda m, x: oracle(Normalised(m, preset), x, best)
-    )
+    oracles.compare((f"{method}, image", preset), subject, got, x, lambda m, x: oracle(Normalised(m, preset), x, best))
 
 
 @pytest.mark.parametrize("preset", ["imagenet-torch", "minus-one-to-one"])

@@ -58,7 +58,7 @@ RAW = {"preset": "none"}
 
 def test_saliency_of_a_linear_model_is_its_weights(engine, tmp_path):
     _add(engine, tmp_path, _linear("Softmax"), card={"preset": "zero-to-one"})
-    targets = tuple(Target(Selector(index=i)) for i in range(3)) + (Target(Selector(index=0), Selector(index=2)),)
+    targets = (*(Target(Selector(index=i)) for i in range(3)), Target(Selector(index=0), Selector(index=2)))
     item = _explain(engine, "saliency", images=(IMAGE,), targets=targets, parameters={"signed": True}).items[0]
     want = [*W, W[0] - W[2]]
     for attribution, w in zip(item.attributions, want, strict=True):
@@ -93,9 +93,13 @@ def test_grad_cam_of_the_papers_formula(engine, tmp_path):
     for c in range(5):
         alpha = np.broadcast_to(w3[c][:, None, None] / 64, a.shape).mean(axis=(1, 2))  # logits = W · mean(A)
         want = np.maximum(np.tensordot(alpha, a, 1), 0)
-        got = _explain(
-            engine, "grad_cam", images=(image,), targets=(Target(Selector(index=c)),), parameters={"resize": False}
-        ).items[0].attributions[0]
+        got = (
+            _explain(
+                engine, "grad_cam", images=(image,), targets=(Target(Selector(index=c)),), parameters={"resize": False}
+            )
+            .items[0]
+            .attributions[0]
+        )
         np.testing.assert_allclose(got.values, want, atol=1e-6)
         assert got.layer == "features"
 
@@ -129,7 +133,9 @@ def test_layouts_give_the_same_maps(engine, tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-@pytest.mark.parametrize(("patch", "stride"), [((2,), (2,)), ((2,), (1,)), ((4,), (3,)), ((3, 2), (2, 2)), ((6,), (6,))])
+@pytest.mark.parametrize(
+    ("patch", "stride"), [((2,), (2,)), ((2,), (1,)), ((4,), (3,)), ((3, 2), (2, 2)), ((6,), (6,))]
+)
 def test_occlusion_of_a_linear_model(engine, tmp_path, patch, stride):
     """Mean over the covering patches of sum_inside w (x − 128), by brute force; the last patches are clipped."""
     _add(engine, tmp_path, _linear(), card=RAW)
@@ -153,9 +159,7 @@ def test_occlusion_of_a_linear_model(engine, tmp_path, patch, stride):
     np.testing.assert_allclose(got.values, total / cover, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("baseline", "fill"), [("grey", 128), ("zero", 0), ("value", 40), ("mean", None)]
-)
+@pytest.mark.parametrize(("baseline", "fill"), [("grey", 128), ("zero", 0), ("value", 40), ("mean", None)])
 def test_occlusion_baselines(engine, tmp_path, baseline, fill):
     _add(engine, tmp_path, _linear(), card=RAW)
     grey = IMAGE[..., :1]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from graph_tools.cut import between
 from graph_tools.emit import array_of, rank
 from graph_tools.vjp.linear import einsum_labels
 from graph_tools.vjp.table import operator_name
@@ -24,6 +25,19 @@ def batch_values(model: ir.Model) -> frozenset[str]:
         if keeps_batch(node, carry):
             carry.update(node.outputs)
     return frozenset(v.name for v in carry if v.name)
+
+
+def batch_throughout(model: ir.Model, start: ir.Value, end: ir.Value) -> bool:
+    """Whether all data on the paths from ``start`` to ``end``, and all that joins them, has the batch on axis 0.
+
+    Constants, and what is computed from shapes alone, are no data.
+    """
+    named, data = batch_values(model), set(model.graph.inputs)
+    for node in model.graph:
+        if node.op_type not in ("Shape", "Size") and data.intersection(v for v in node.inputs if v is not None):
+            data.update(node.outputs)
+    path = between(model, [start], end)
+    return all(v.name in named for n in path for v in (*n.inputs, *n.outputs) if v is not None and v.name and v in data)
 
 
 def keeps_batch(node: ir.Node, carry: set[ir.Value], constants: Mapping[ir.Value, np.ndarray] | None = None) -> bool:

@@ -33,6 +33,7 @@ FLOOR_OPSET = 18
 NEWEST_OPSET = 26  # the newest ai.onnx that ONNX Runtime 1.31 runs
 _LOADED = "graph_tools.loaded"
 
+logging.getLogger("onnx_ir").setLevel(logging.WARNING)  # it counts what each pass removed
 logging.getLogger("onnx_ir.passes.common.shape_inference").setLevel(logging.ERROR)
 
 

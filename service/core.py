@@ -35,6 +35,7 @@ from service.types import (
 
 MOST_INPUTS = 256
 MOST_TARGETS = 100
+MOST_PICTURES = 8  # images of the largest size that one call may hold: 0.8 GB
 
 
 @dataclass(frozen=True)
@@ -142,10 +143,16 @@ class Engine:
         others = [v.name for v in model.served.session.inputs if v.name != model.image.name]
         if others:
             raise InvalidRequest("inputs", f"the model takes {', '.join(others)} beside the image; send all as tensors")
-        items, stack = [], []
+        items, stack, pixels = [], [], 0
         for i, source in enumerate(request.images):
             field = f"inputs[{i}].{'image' if isinstance(source, bytes) else 'pixels'}"
-            picture = images.decode(source, 3, field=field, max_pixels=self._max_pixels, extra=True)
+            picture = images.decode(source, 3, field=field, max_pixels=self._max_pixels)
+            pixels += picture.shape[0] * picture.shape[1]
+            if pixels > MOST_PICTURES * self._max_pixels:
+                most = MOST_PICTURES * self._max_pixels / 1e6
+                raise InvalidRequest(
+                    "inputs", f"the images have more than {most:g} megapixels in all; send fewer per call"
+                )
             seen = picture if model.image.channels == 3 else images.grey(picture)
             fitted, geometry = resize.fit(seen, model.numbers, size)
             stack.append(fitted)

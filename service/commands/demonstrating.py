@@ -80,6 +80,7 @@ def run(output: Path, provider: str) -> None:
     for path, data in files.items():
         path.write_bytes(data)
     say(f"wrote {output / 'demo.png'}, and the scenes beside it", "green")
+    say("next: onnx-explain explain MODEL.onnx PHOTO.jpg --method grad_cam", "dim")
 
 
 def _explain(client: Client, meter: Meter) -> list[Shown]:

@@ -15,11 +15,11 @@ class Explain(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Fill in the methods."""
-        from service.api.codec.methods import names
+        from service.explainers.registry import EXPLAINERS
 
         for option in self.params:
             if option.name == "method":
-                option.help = f"{getattr(option, 'help', '')} One of: {', '.join(names())}."  # type: ignore[attr-defined]
+                option.help = f"{getattr(option, 'help', '')} One of: {', '.join(sorted(EXPLAINERS))}."  # type: ignore[attr-defined]
         super().format_help(ctx, formatter)
 
 

@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from graph_tools.errors import ExplainError, InvalidRequest
@@ -37,21 +38,20 @@ def run(
         InvalidRequest: no such folder, no model in it, an address that cannot be had.
         ProviderUnavailable: no working GPU, and one was asked for.
     """
-    with contextlib.suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # as process 1 there is no default
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("onnx_ir", "service.runtime.providers"):  # the provider is told below
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
     if not models.is_dir():
         raise InvalidRequest("--models", f"there is no folder {str(models)!r}")
-    runtime = watch(lambda _: Runtime(provider, store=store, threads=threads), "looking for a GPU")
-    repository = Repository(runtime, models)
-    if not repository.list():
-        raise InvalidRequest(
-            "--models", f"folder {str(models)!r} holds no model; put NAME.onnx or NAME/VERSION/model.onnx there"
-        )
-    say(f"provider {runtime.provider.name}: {runtime.provider.detail}")
-    found = watch(lambda meter: load(repository, meter), "loading models")
+    with _ended_by_sigterm():
+        runtime = watch(lambda _: Runtime(provider, store=store, threads=threads), "looking for a GPU")
+        repository = Repository(runtime, models)
+        if not repository.list():
+            raise InvalidRequest(
+                "--models", f"folder {str(models)!r} holds no model; put NAME.onnx or NAME/VERSION/model.onnx there"
+            )
+        say(f"provider {runtime.provider.name}: {runtime.provider.detail}")
+        found = watch(lambda meter: load(repository, meter), "loading models")
     ready = sum(status.state == "READY" for status in found)
     if not ready:
         note("none of the models could be loaded; the server lists them with the reasons")
@@ -61,6 +61,20 @@ def run(
         lambda bound: say(f"listening on {host}:{bound}, {ready} of {len(found)} models ready", "bold"),
     )  # fmt: skip
     say("stopped")
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the process while it loads: as process 1 of a container it would be ignored."""
+    try:
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def load(repository: Repository, meter: Meter) -> list[ModelStatus]:

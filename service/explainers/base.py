@@ -86,6 +86,8 @@ class Explainable(Protocol):
 
     name: str
     digest: str
+    rows: int | None
+    """Rows that each run takes; None = any number."""
 
     @property
     def default_layer(self) -> str | None:

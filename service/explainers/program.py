@@ -10,13 +10,20 @@ import onnx_ir as ir
 
 from graph_tools import model as models
 from graph_tools.backward import backward
+from graph_tools.batch_axis import batch_throughout
 from graph_tools.errors import UnsupportedGradient
 from graph_tools.reverse import Reverse
 from service.explainers.base import Batch, Explainable, Graph, RunContext, Targets
 from service.types import Array, Attribution, ResolvedTarget
 
+_PER_TARGET = ("attribution", "resolved_target", "target_value")
+
 Tail = Callable[[Reverse, Graph, ir.Value, ir.Value, ir.Value], ir.Value]
 """(emitter, graph, value explained, its cotangent [N·K, …], target [N, K]) -> attribution [N, K, …]."""
+
+
+class OneAtATime(Exception):
+    """The targets of a row cannot share a forward pass in this model."""
 
 
 def attribution_program(graph: Graph, wrt: str, many: bool, tail: Tail) -> ir.Model:
@@ -32,10 +39,16 @@ def attribution_program(graph: Graph, wrt: str, many: bool, tail: Tail) -> ir.Mo
         wrt: value whose cotangent the method reads.
         many: K may be more than 1: one forward pass, K backward rows per input.
         tail: the method's formula.
+
+    Raises:
+        OneAtATime: ``many``, but some value on the way does not have the batch on axis 0, and only such are repeated.
+        UnsupportedGradient: the gradient is zero everywhere, or an operator has none.
     """
     model = graph.model
     named = models.values_by_name(model)
     scores, v = named[graph.scores], named[wrt]
+    if many and not batch_throughout(model, v, scores):
+        raise OneAtATime(wrt)
     own = list(model.graph.outputs)
     b = Reverse(model, None, frozenset(), graph.form)
     target, resolved, hot = _seed(b, scores)
@@ -92,8 +105,30 @@ def run_program(
     build: Callable[[Graph, bool], ir.Model],
     run: RunContext,
 ) -> dict[str, Array]:
-    """Run a method's program on a batch with its targets; K > 1 uses the program that shares the forward pass."""
-    many = targets.index.shape[1] > 1
+    """Run a method's program on a batch with its targets; K > 1 shares the forward pass where the model allows it."""
+    K = targets.index.shape[1]
+    if K == 1:
+        return _run(model, method, structure, batch, targets, build, run, many=False)
+    try:
+        return _run(model, method, structure, batch, targets, build, run, many=True)
+    except OneAtATime:
+        singles = [Targets(targets.index[:, k : k + 1], targets.minus[:, k : k + 1]) for k in range(K)]
+        found = [_run(model, method, structure, batch, one, build, run, many=False) for one in singles]
+        joined = {name: np.concatenate([f[name] for f in found], axis=1) for name in _PER_TARGET}
+        return {**found[0], **joined}
+
+
+def _run(
+    model: Explainable,
+    method: str,
+    structure: tuple[Any, ...],
+    batch: Batch,
+    targets: Targets,
+    build: Callable[[Graph, bool], ir.Model],
+    run: RunContext,
+    *,
+    many: bool,
+) -> dict[str, Array]:
     program = model.program(method, (*structure, "many" if many else "one"), batch, lambda g: build(g, many), run)
     feeds: dict[str, Array] = {"target": targets.index}
     if targets.mixed:

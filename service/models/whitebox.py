@@ -77,7 +77,7 @@ def add_scores(model: ir.Model, end: Ending) -> str:
     if v.dtype not in FLOATS or r is None or r == 0:
         raise UnsupportedModel(
             f"the scores {v.name!r} are {v.dtype} of {'unknown' if r is None else r} dimensions; name a float value "
-            "as output.logits in the model card"
+            "as output.logits in the model card, or use occlusion or predict"
         )
     b = Emitter(model, "_scores_")
     axis = end.head.class_axis

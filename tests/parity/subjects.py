@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import graph_tools
 from tests.parity import nets
 
-FORMS = ("torchscript-17", "torchscript-18", "dynamo-18", "dynamo-20")
+OLD, NEW = ("torchscript-17", "dynamo-20"), ("torchscript-18", "dynamo-18")
 ROWS = 3
 ENDINGS = {"logits": nn.Identity, "softmax": functools.partial(nn.Softmax, 1), "sigmoid": nn.Sigmoid}
 
@@ -43,7 +43,7 @@ class Net:
     size: tuple[int, int] = (32, 32)
     end: str = "logits"
     real: bool = False
-    forms: tuple[str, ...] = FORMS
+    forms: tuple[str, ...] = OLD
 
     def inputs(self, rows: int = ROWS) -> Tensor:
         """float32 [rows, 3, H, W], normal around 0.2, seeded; at most ``ROWS`` rows."""
@@ -51,14 +51,14 @@ class Net:
 
 
 ALL = (
-    Net("smooth", nets.Smooth, 7, end="softmax"),
-    Net("residual", nets.Residual, 5, (24, 32)),
-    Net("vgg", nets.Vgg, 6, end="softmax"),
-    Net("mobilenet", nets.small_mobilenet, 9),
-    Net("binary", nets.Binary, 1, (20, 28), end="sigmoid"),
-    Net("vit", nets.Vit, 6),
-    Net("resnet18", nets.ResNet18, 1000, (64, 64), real=True, forms=("torchscript-18", "dynamo-18")),
-    Net("mobilenet_v2", nets.mobilenet_v2, 1000, (96, 96), real=True, forms=("torchscript-17", "dynamo-20")),
+    Net("smooth", nets.Smooth, 7, end="softmax", forms=OLD + NEW),
+    Net("residual", nets.Residual, 5, (24, 32), forms=NEW),
+    Net("vgg", nets.Vgg, 6, end="softmax", forms=OLD),
+    Net("mobilenet", nets.small_mobilenet, 9, forms=NEW),
+    Net("binary", nets.Binary, 1, (20, 28), end="sigmoid", forms=OLD),
+    Net("vit", nets.Vit, 6, forms=OLD + NEW),
+    Net("resnet18", nets.ResNet18, 1000, (64, 64), real=True, forms=NEW),
+    Net("mobilenet_v2", nets.mobilenet_v2, 1000, (96, 96), real=True, forms=OLD),
 )
 NETS = {net.name: net for net in ALL}
 

@@ -79,7 +79,7 @@ def test_grad_cam_at_the_pictures_size(subject: Subject, ours: Ours, preset: str
     def enlarged(m: nn.Module, x: Tensor, best: Tensor) -> Tensor:
         return oracles.enlarged(oracles.captum_cam(m, x, -1, best, relu=True), subject.net.size)
 
-    compare("grad_cam", subject, preset, ask(subject, ours, "grad_cam", preset), enlarged)
+    compare("grad_cam", subject, preset, ask(subject, ours, "grad_cam", preset, layer=subject.layers[-1]), enlarged)
 
 
 @pytest.mark.parametrize("baseline", ["grey", "mean", "zero"])

@@ -15,11 +15,16 @@ from tests.parity.ours import Ours
 from tests.parity.subjects import Subject
 
 pytestmark = pytest.mark.parity
-METHODS: dict[str, dict[str, Any]] = {
-    "saliency": {"signed": True},
-    "grad_cam": {"relu": False},
-    "occlusion": {"patch": (12,), "stride": (8,), "baseline": "zero"},
-}
+METHODS = ("saliency", "grad_cam", "occlusion")
+
+
+def parameters(method: str, subject: Subject) -> dict[str, Any]:
+    """Those of the requests in this file."""
+    return {
+        "saliency": {"signed": True},
+        "grad_cam": {"layer": subject.layers[-1], "relu": False},
+        "occlusion": {"patch": (12,), "stride": (8,), "baseline": "zero"},
+    }[method]
 
 
 def oracle(method: str, subject: Subject, pick: Any) -> oracles.Oracle:
@@ -37,7 +42,7 @@ def oracle(method: str, subject: Subject, pick: Any) -> oracles.Oracle:
 @pytest.mark.parametrize("method", ["saliency", "grad_cam"])
 def test_three_targets_at_once_are_torchs(subject: Subject, ours: Ours, method: str) -> None:
     x, asked = subject.inputs(), oracles.asked(subject.net)
-    got = ours.maps(subject, method, x, tuple(a.target for a in asked), **METHODS[method])
+    got = ours.maps(subject, method, x, tuple(a.target for a in asked), **parameters(method, subject))
     for k, one in enumerate(asked):
         oracles.compare((f"{method} of three", "autograd"), subject, got[:, k], x, oracle(method, subject, one.pick))
 
@@ -45,18 +50,18 @@ def test_three_targets_at_once_are_torchs(subject: Subject, ours: Ours, method: 
 @pytest.mark.parametrize("method", METHODS)
 def test_three_targets_at_once_are_three_single_ones(subject: Subject, ours: Ours, method: str) -> None:
     x, asked = subject.inputs(2), oracles.asked(subject.net)
-    together = ours.maps(subject, method, x, tuple(a.target for a in asked), **METHODS[method])
+    together = ours.maps(subject, method, x, tuple(a.target for a in asked), **parameters(method, subject))
     for k, one in enumerate(asked):
-        alone = ours.maps(subject, method, x, (one.target,), **METHODS[method])[:, 0]
+        alone = ours.maps(subject, method, x, (one.target,), **parameters(method, subject))[:, 0]
         same(method, subject, "three = one", together[:, k], alone)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_row_of_a_batch_is_the_row_alone(subject: Subject, ours: Ours, method: str) -> None:
     x, targets = subject.inputs(), tuple(a.target for a in oracles.asked(subject.net))
-    batch = ours.maps(subject, method, x, targets, **METHODS[method])
+    batch = ours.maps(subject, method, x, targets, **parameters(method, subject))
     for row in range(len(x)):
-        alone = ours.maps(subject, method, x[row : row + 1], targets, **METHODS[method])
+        alone = ours.maps(subject, method, x[row : row + 1], targets, **parameters(method, subject))
         same(method, subject, "batch = row", batch[row], alone[0])
 
 
@@ -69,7 +74,7 @@ def test_the_resolved_targets_are_torchs(subject: Subject, ours: Ours) -> None:
     x, asked = subject.inputs(), oracles.asked(subject.net)
     with torch.no_grad():
         scores = oracles.Scored(subject.module)(x)
-    for row, item in enumerate(ours.ask(subject, "grad_cam", x, tuple(a.target for a in asked)).items):
+    for row, item in enumerate(ours.ask(subject, "saliency", x, tuple(a.target for a in asked)).items):
         first, difference, second = (a.target for a in item.attributions)
         assert first.index == asked[0].target.select.index
         assert (difference.index, difference.minus_index) == (1, 0)

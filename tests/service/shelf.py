@@ -79,7 +79,7 @@ def kinds() -> dict[str, Kind]:
         "single": Kind(cnn(batch=1), conv, picture, 5, layer="features"),
         "looped": Kind(nets.looped(), conv, picture, 5, layer="features"),
         "half": Kind(nets.halved(cnn()), conv, picture, 5, layer="features"),
-        "quantised": Kind(nets.quantised(), labels, picture, 5, layer="pooled"),
+        "quantised": Kind(nets.quantised(), labels, picture, 5, layer="r"),
         "binary": Kind(nets.one_logit(), ZERO_TO_ONE + 'labels = ["no", "yes"]\n', picture, 2, layer="r"),
         "two": Kind(nets.two_outputs(), ZERO_TO_ONE + '[output]\nname = "species"\n', picture, 5, layer="features"),
         "stepped": Kind(nets.stepped(), ZERO_TO_ONE, picture, 3, gradient=False, layer="large"),
@@ -93,7 +93,7 @@ def kinds() -> dict[str, Kind]:
 
 
 def build(folder: Path) -> None:
-    """Fill ``folder``: ``KINDS``, three versions of one model, the demo's, one with its weights beside it, and broken ones."""
+    """Fill ``folder``: ``KINDS``, versions of one model, the demo's, one with weights beside it, and broken ones."""
     for name, kind in KINDS.items():
         onnx.save(kind.proto, folder / f"{name}.onnx")
         if kind.card:
@@ -102,9 +102,8 @@ def build(folder: Path) -> None:
         (folder / "versioned" / version).mkdir(parents=True)
         onnx.save(cnn(seed=seed), folder / "versioned" / version / "model.onnx")
     (folder / "versioned" / "card.toml").write_text(ZERO_TO_ONE, encoding="utf-8")
-    onnx.save(
-        nets.wide(), folder / "fragile.onnx", save_as_external_data=True, location="fragile.bin", size_threshold=0
-    )
+    path = folder / "fragile.onnx"
+    onnx.save(nets.wide(), path, save_as_external_data=True, location="fragile.bin", size_threshold=0)
     for suffix in ("onnx", "toml"):
         shutil.copy(Path(demo.__path__[0]) / f"scenes.{suffix}", folder)
     _break(folder)

@@ -172,6 +172,8 @@ def test_serve_serves_until_sigterm(tmp_path: Path) -> None:
             said.append(line)
             if line.startswith("listening on "):
                 break
+        if not said:
+            pytest.fail(process.communicate(timeout=30)[1])
         with Client(said[-1].split()[2].rstrip(","), timeout=30) as client:
             assert {m.name: m.state for m in client.models()} == {"cut": "UNAVAILABLE", "scenes": "READY"}
         process.send_signal(signal.SIGTERM)

@@ -130,6 +130,8 @@ def _not_an_image(data: bytes, formats: tuple[str, ...]) -> str:
     kind = next((k for s, k in _SIGNATURES.items() if start.startswith(s)), "")
     if data[4:8] == b"ftyp":
         kind = "AVIF, HEIC or a video"
+    elif data[8:12] == b"WEBP":
+        kind = "WEBP"
     if kind in formats:
         return f"the {kind} is truncated or damaged: its header cannot be read ({len(data)} bytes)"
     seen = f"they look like {kind}" if kind else f"they begin with {data[:8]!r}"

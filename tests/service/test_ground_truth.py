@@ -28,20 +28,24 @@ def engine():
     return engine
 
 
-@pytest.mark.parametrize(
-    ("method", "parameters"), [("grad_cam", {}), ("occlusion", {"patch": (24,), "stride": (12,)})], ids=lambda v: str(v)
-)
-def test_the_strongest_point_lies_on_the_target(engine, method, parameters, capsys):
+def peak(values: np.ndarray) -> tuple[int, int]:
+    """Row and column of the highest value; of a plateau (occlusion's maps are piecewise constant) its centre."""
+    rows, columns = np.nonzero(values >= values.max() - 1e-6 * abs(values.max()))
+    return round(rows.mean()), round(columns.mean())
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "occlusion"])
+def test_the_strongest_point_lies_on_the_target(engine, method, capsys):
     """Every class present in 200 fresh scenes, one target after the other: at least 90 % of the peaks hit."""
     hits, chance = [], []
     for seed in range(FIRST_SEED, FIRST_SEED + SCENES):
         scene = draw(seed)
         names = [CLASSES[i] for i in scene.present]
         targets = tuple(Target(Selector(name=n)) for n in names)
-        request = ExplainRequest("scenes", method, images=(scene.image,), targets=targets, parameters=parameters)
+        request = ExplainRequest("scenes", method, images=(scene.image,), targets=targets)
         for name, attribution in zip(names, engine.explain(request, Run()).items[0].attributions, strict=True):
             mask = scene.masks[name]
-            hits.append(mask[np.unravel_index(attribution.values.argmax(), attribution.values.shape)])
+            hits.append(mask[peak(attribution.values)])
             chance.append(mask.mean())
     with capsys.disabled():
         print(f"\n  {method}: peak on the object in {100 * np.mean(hits):.1f} % of {len(hits)} targets in {SCENES} "

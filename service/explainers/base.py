@@ -7,6 +7,7 @@ It sees a model through :class:`Explainable` and a :class:`RunContext`; it impor
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -248,7 +249,7 @@ class Explainer:
 
     def parameter_infos(self) -> list[ParameterInfo]:
         """Parameters in declaration order."""
-        hints = typing.get_type_hints(self.parameters)
+        hints = _hints(self.parameters)
         return [
             ParameterInfo(
                 f.name, _type_name(hints[f.name]), _default(f), f.metadata["help"], f.metadata["ge"],
@@ -264,7 +265,7 @@ class Explainer:
             InvalidRequest: unknown name, wrong type, outside the range; the field is ``<method>.<name>``.
         """
         fields = {f.name: f for f in dataclasses.fields(self.parameters)}
-        hints = typing.get_type_hints(self.parameters)
+        hints = _hints(self.parameters)
         for name in given:
             if name not in fields:
                 raise InvalidRequest(f"{self.name}.{name}", f"no such parameter; it has {', '.join(fields) or 'none'}")
@@ -314,6 +315,11 @@ def _default(f: dataclasses.Field[Any]) -> Any:
     if f.default_factory is not dataclasses.MISSING:
         return f.default_factory()
     return f.default
+
+
+@functools.cache
+def _hints(parameters: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(parameters)
 
 
 def _type_name(hint: Any) -> str:

@@ -6,6 +6,7 @@ transparency laid over white. Resizing is :mod:`service.models.resize`.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 
@@ -140,10 +141,9 @@ def _not_an_image(data: bytes, formats: tuple[str, ...]) -> str:
 
 def _upright(picture: Image.Image) -> Image.Image:
     """Turned as its EXIF orientation says; a picture with unreadable EXIF stays as it is."""
-    try:
-        return ImageOps.exif_transpose(picture)
-    except Exception:
-        return picture
+    with contextlib.suppress(Exception):
+        ImageOps.exif_transpose(picture, in_place=True)
+    return picture
 
 
 def _rgb(picture: Image.Image) -> Array:
@@ -153,4 +153,4 @@ def _rgb(picture: Image.Image) -> Array:
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return np.array(picture.convert("RGB"))
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))

@@ -107,6 +107,8 @@ def _pad(image: Array, card: InputCard, size: tuple[int, int]) -> tuple[Array, G
 def _scale(
     image: Array, card: InputCard, size: tuple[int, int], box: tuple[float, float, float, float] | None = None
 ) -> Array:
+    if box is None and size == _size(image):
+        return image
     one = image.shape[2] == 1
     picture = Image.fromarray(image[..., 0] if one else image)
     scaled = np.asarray(picture.resize((size[1], size[0]), FILTERS[card.filter], box=box))

@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
-from multiprocessing import Pool
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,12 +21,11 @@ from torch import nn
 from torch.nn import functional
 
 from service.demo.export import Conv, Stage, export
+from service.demo.lessons import EDGE, Drawn, batches, training_set
 from service.demo.quality import CARD, Report, evaluate, point, reference
-from service.demo.scenes import CLASSES, SIZE, TRAINING_SEEDS, Scene, draw
+from service.demo.scenes import CLASSES, SIZE, Scene, draw
 
 WIDTHS = (12, 24, 48)
-PLACES = 16  # side of the last feature map
-NOTHING, EDGE = 255, 254
 EVIDENCE = 40.0  # an object covers few of the places: one place's summand of the logit is this much larger
 BATCH, RATE, DECAY = 64, 4e-3, 0.02
 
@@ -108,72 +104,13 @@ def normalised(images: torch.Tensor) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-# --- data
-
-
-class Drawn(NamedTuple):
-    """Scenes as tensors.
-
-    Attributes:
-        images: uint8 [N, 3, H, W].
-        labels: float32 [N, classes], 1 = the scene shows the class.
-        places: uint8 [N, 16, 16]: the class that covers more than half of the place, ``NOTHING`` where objects cover
-            less than a tenth of it, else ``EDGE``.
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor
-    places: torch.Tensor
-
-    def take(self, rows: torch.Tensor) -> Drawn:
-        return Drawn(self.images[rows], self.labels[rows], self.places[rows])
-
-
-def _row(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    scene = draw(seed)
-    cell = SIZE // PLACES
-    masks = np.stack([scene.masks[CLASSES[i]] for i in scene.present])
-    share = masks.reshape(len(masks), PLACES, cell, PLACES, cell).mean((2, 4))
-    places = np.where(share.sum(0) < 0.1, NOTHING, EDGE).astype(np.uint8)
-    for own, index in zip(share, scene.present, strict=True):
-        places[own > 0.5] = index
-    return scene.image.transpose(2, 0, 1), np.isin(np.arange(len(CLASSES)), scene.present), places
-
-
-def training_set(count: int, workers: int) -> Drawn:
-    """The first ``count`` scenes of ``TRAINING_SEEDS``."""
-    images = np.empty((count, 3, SIZE, SIZE), np.uint8)
-    labels = np.empty((count, len(CLASSES)), np.float32)
-    places = np.empty((count, PLACES, PLACES), np.uint8)
-    with Pool(workers) as pool:
-        for i, row in enumerate(pool.imap(_row, TRAINING_SEEDS[:count], chunksize=64)):
-            images[i], labels[i], places[i] = row
-            if (i + 1) % 4000 == 0:
-                print(f"  drawn {i + 1} of {count} scenes", flush=True)
-    return Drawn(*map(torch.from_numpy, (images, labels, places)))
-
-
-def augmented(drawn: Drawn, rng: np.random.Generator) -> Drawn:
-    """Mirror, colour channels permuted, and small grey or coloured squares: what occlusion will show the net."""
-    x, places = drawn.images[:, torch.from_numpy(rng.permutation(3))], drawn.places
-    flip = torch.from_numpy(rng.random(len(x)) < 0.5)
-    x[flip], places[flip] = x[flip].flip(3), places[flip].flip(2)
-    for row in x:
-        for _ in range(rng.integers(0, 4)):
-            side = int(rng.integers(6, 15))
-            top, left = rng.integers(0, SIZE - side, 2)
-            color = np.full(3, 128) if rng.random() < 0.5 else rng.integers(0, 256, 3)
-            row[:, top : top + side, left : left + side] = torch.from_numpy(color.astype(np.uint8))[:, None, None]
-    return Drawn(x, drawn.labels, places)
-
-
-def batches(drawn: Drawn, rng: np.random.Generator) -> Iterator[Drawn]:
-    order = torch.from_numpy(rng.permutation(len(drawn.images)))
-    for first in range(0, len(order) - BATCH + 1, BATCH):
-        yield augmented(drawn.take(order[first : first + BATCH]), rng)
-
-
 # --- training
+
+
+def scene_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Binary cross entropy of every class, where the label is a number."""
+    asked = ~labels.isnan()
+    return functional.binary_cross_entropy_with_logits(logits[asked], labels[asked])
 
 
 def place_loss(evidence: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
@@ -197,12 +134,12 @@ def train(drawn: Drawn, epochs: int, seed: int) -> Net:
     began = time.monotonic()
     for epoch in range(1, epochs + 1):
         losses = []
-        for batch in batches(drawn, rng):
+        for images, labels, places in (map(torch.from_numpy, batch) for batch in batches(drawn, BATCH, rng)):
             with torch.autocast("cpu", torch.bfloat16):
-                features = net.features(normalised(batch.images))
+                features = net.features(normalised(images))
             features = features.float()
-            whole = functional.binary_cross_entropy_with_logits(net.score(features), batch.labels)
-            local = place_loss(net.evidence(features), batch.places)
+            whole = scene_loss(net.score(features), labels)
+            local = place_loss(net.evidence(features), places)
             optimizer.zero_grad()
             (whole + local).backward()
             optimizer.step()

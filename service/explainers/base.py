@@ -247,9 +247,13 @@ class Explainer:
     needs_layer: bool
     needs_target: bool
 
+    @functools.cached_property
+    def _hints(self) -> dict[str, Any]:
+        return typing.get_type_hints(self.parameters)
+
     def parameter_infos(self) -> list[ParameterInfo]:
         """Parameters in declaration order."""
-        hints = _hints(self.parameters)
+        hints = self._hints
         return [
             ParameterInfo(
                 f.name, _type_name(hints[f.name]), _default(f), f.metadata["help"], f.metadata["ge"],
@@ -265,7 +269,7 @@ class Explainer:
             InvalidRequest: unknown name, wrong type, outside the range; the field is ``<method>.<name>``.
         """
         fields = {f.name: f for f in dataclasses.fields(self.parameters)}
-        hints = _hints(self.parameters)
+        hints = self._hints
         for name in given:
             if name not in fields:
                 raise InvalidRequest(f"{self.name}.{name}", f"no such parameter; it has {', '.join(fields) or 'none'}")
@@ -315,11 +319,6 @@ def _default(f: dataclasses.Field[Any]) -> Any:
     if f.default_factory is not dataclasses.MISSING:
         return f.default_factory()
     return f.default
-
-
-@functools.cache
-def _hints(parameters: type[Any]) -> dict[str, Any]:
-    return typing.get_type_hints(parameters)
 
 
 def _type_name(hint: Any) -> str:

@@ -39,8 +39,10 @@ class Compiled:
         return self.session.nbytes
 
     def run(self, feeds: Mapping[str, Array], run: Run | None = None) -> dict[str, Array]:
-        """Run, the batch split along axis 0."""
-        return run_rows(self.session, dict(feeds), list(feeds), self.rows, run, whole=self._whole, fixed=self._fixed)
+        """Run, the batch split along axis 0; K targets make K rows of each in the backward pass."""
+        targets = feeds["target"].shape[1] if "target" in feeds and not self._fixed else 1
+        rows = max(1, self.rows // targets)
+        return run_rows(self.session, dict(feeds), list(feeds), rows, run, whole=self._whole, fixed=self._fixed)
 
     def to_device(self, feeds: Mapping[str, Array], run: Run | None = None) -> dict[str, Any]:
         """Run whole, outputs left on the device."""

@@ -253,7 +253,7 @@ class LoadedModel:
                 check_path(models.load(box.model), box.scores, layer or box.entry)
                 self._gradient_errors[layer] = None
             except (UnsupportedGradient, UnsupportedModel) as error:
-                self._gradient_errors[layer] = error
+                self._gradient_errors[layer] = error.with_traceback(None)  # whose frames hold the copied graph
         return self._gradient_errors[layer]
 
     # -- making --------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from graph_tools.errors import ExplainError, InvalidRequest, UnknownModel, UnsupportedModel
+from graph_tools.errors import Busy, ExplainError, InvalidRequest, UnknownModel, UnsupportedModel
 from service.models.card import Card, read_card
 from service.models.loaded import LoadedModel
 from service.runtime.home import Runtime
@@ -51,7 +51,7 @@ class _Entry:
     card: Path | None
     lock: threading.Lock = field(default_factory=threading.Lock)
     model: LoadedModel | None = None
-    error: ExplainError | None = None
+    error: str = ""  # a text: a kept exception would hold on to its frames, the model's bytes among them
     loading: bool = False
 
 
@@ -128,19 +128,21 @@ class Repository:
         with entry.lock:
             if entry.model is not None:
                 return entry.model
-            if entry.error is not None:
-                raise entry.error
+            if entry.error:
+                raise UnsupportedModel(entry.error)
             entry.loading = True
             try:
                 card = read_card(entry.card) if entry.card else Card()
                 entry.model = LoadedModel(entry.name, entry.version, entry.path, card, self.runtime)
+            except (Busy, MemoryError):
+                raise  # the next call may have more luck
             except ExplainError as error:
-                entry.error = UnsupportedModel(f"model {entry.name!r} cannot be served: {error}")
-                raise entry.error from error
+                entry.error = f"model {entry.name!r} cannot be served: {error}"
+                raise UnsupportedModel(entry.error) from error
             except Exception as error:  # a file that trips the loader must not take the others with it
                 _log.exception("loading %s failed", entry.name)
-                entry.error = UnsupportedModel(f"model {entry.name!r} cannot be served: the file is damaged")
-                raise entry.error from error
+                entry.error = f"model {entry.name!r} cannot be served: the file is damaged"
+                raise UnsupportedModel(entry.error) from error
             finally:
                 entry.loading = False
             return entry.model
@@ -158,7 +160,7 @@ def _scan(folder: Path) -> list[_Entry]:
     for entry in found:
         for part in (entry.name, entry.version):
             if part and not NAME.fullmatch(part):
-                entry.error = UnsupportedModel(
+                entry.error = (
                     f"{part!r} is no valid name: letters, digits, '.', '_' and '-', at most 128, beginning with a "
                     "letter or digit"
                 )
@@ -181,6 +183,6 @@ def _newest_first(versions: dict[str, _Entry]) -> list[str]:
 def _status(entry: _Entry, latest: bool) -> ModelStatus:
     if entry.model is not None:
         return ModelStatus(entry.name, entry.version, "READY", "", entry.model.digest, latest)
-    if entry.error is not None:
-        return ModelStatus(entry.name, entry.version, "UNAVAILABLE", str(entry.error), "", latest)
+    if entry.error:
+        return ModelStatus(entry.name, entry.version, "UNAVAILABLE", entry.error, "", latest)
     return ModelStatus(entry.name, entry.version, "LOADING" if entry.loading else "UNLOADED", "", "", latest)

@@ -9,22 +9,14 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from graph_tools.errors import Busy, Cancelled, ProviderUnavailable
+from graph_tools.errors import Busy, Cancelled
 from service.runtime.context import Run
-from service.runtime.providers import Provider, resolve
+from service.runtime.providers import Provider
 from service.runtime.session import Session
 from tests.service.runtime_graphs import CPU_ONLY, ENDLESS, affine, counter, model, value
 
 pytestmark = pytest.mark.gpu
 X = np.random.default_rng(0).standard_normal((64, 3)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def cuda() -> Provider:
-    try:
-        return resolve("cuda")
-    except ProviderUnavailable as error:
-        pytest.skip(str(error))
 
 
 def test_cuda_equals_cpu(cuda: Provider) -> None:

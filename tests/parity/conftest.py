@@ -1,10 +1,9 @@
-"""Nets exported once per run, one engine for all, and the table of distances behind the tests' own summary."""
+"""Each net exported once, an engine for it, and the table of distances behind the tests' own summary."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,35 +40,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ours]:
-    """The whole path from a request to its maps, in process, on the CPU."""
-    from tests.parity.ours import Ours
-
-    yield Ours(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(scope="session")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Subject]:
-    """Exports each (net, form) once."""
+def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """One exported net: pytest runs all tests of one before those of the next."""
     from tests.parity.subjects import export
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    folder, made = tmp_path_factory.mktemp("exported"), {}
-
-    def make(net: Any, form: str) -> Subject:
-        if (net.name, form) not in made:
-            made[net.name, form] = export(net, form, folder)
-        return made[net.name, form]
-
-    return make
+    net, form = request.param
+    return export(net, form, tmp_path_factory.mktemp(f"{net.name}-{form}"))
 
 
 @pytest.fixture(scope="session")
-def subject(request: pytest.FixtureRequest, workshop: Callable[..., Subject], ours: Ours) -> Subject:
-    """One exported net, added to the engine's repository."""
-    made = workshop(*request.param)
-    ours.add(made)
-    return made
+def ours(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Ours:
+    """The whole path from a request to its maps, in process, on the CPU; the subject is in its repository."""
+    from tests.parity.ours import Ours
+
+    engine = Ours(tmp_path_factory.mktemp("store"))
+    engine.add(subject)
+    return engine
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -6,6 +6,7 @@ Every net has ``explained``: its modules whose outputs CAMs are asked at, the de
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -152,8 +153,7 @@ class ResNet18(nn.Module):
         self.pool = nn.MaxPool2d(3, 2, 1)
         widths = [64, 64, 128, 256, 512]
         stages = [
-            nn.Sequential(Basic(a, b, 1 if i == 0 else 2), Basic(b, b, 1))
-            for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False))
+            nn.Sequential(Basic(a, b, 1 if i == 0 else 2), Basic(b, b, 1)) for i, (a, b) in enumerate(pairwise(widths))
         ]
         self.stages = nn.Sequential(*stages)
         self.linear = nn.Linear(512, 1000)

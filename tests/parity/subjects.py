@@ -57,10 +57,10 @@ ALL = (
     Net("mobilenet", nets.small_mobilenet, 9, forms=NEW),
     Net("binary", nets.Binary, 1, (20, 28), end="sigmoid", forms=OLD),
     Net("vit", nets.Vit, 6, forms=OLD + NEW),
-    Net("resnet18", nets.ResNet18, 1000, (64, 64), real=True, forms=NEW),
-    Net("mobilenet_v2", nets.mobilenet_v2, 1000, (96, 96), real=True, forms=OLD),
+    Net("resnet18", nets.ResNet18, 1000, (224, 224), real=True, forms=NEW),
+    Net("mobilenet_v2", nets.mobilenet_v2, 1000, (224, 224), real=True, forms=OLD),
 )
-NETS = {net.name: net for net in ALL}
+SMALL = tuple(net.name for net in ALL if not net.real)
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class Subject:
         return copy.deepcopy(self.module).double()
 
     def inputs(self, rows: int = ROWS) -> Tensor:
-        """See :meth:`Net.inputs`."""
-        return self.net.inputs(rows)
+        """See :meth:`Net.inputs`; fewer for real nets."""
+        return self.net.inputs(min(rows, 2) if self.net.real else rows)
 
 
 def export(net: Net, form: str, folder: Path) -> Subject:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tests.parity import oracles
 from tests.parity.ours import Ours
-from tests.parity.subjects import ALL, Subject
+from tests.parity.subjects import ALL, SMALL, Subject
 
 pytestmark = pytest.mark.parity
 
@@ -20,19 +20,17 @@ def test_the_default_layer_is_the_last_with_space(subject: Subject, ours: Ours) 
     assert ours.engine.repository.get(subject.name).default_layer == subject.layers[-1]
 
 
-@pytest.mark.parametrize("relu", [True, False])
-def test_the_map_is_captums(subject: Subject, ours: Ours, relu: bool) -> None:
+def test_the_map_is_captums(subject: Subject, ours: Ours) -> None:
     x = subject.inputs()
     best = oracles.strongest(subject.module, x)
     for i, layer in enumerate(subject.layers):
-        got = ours.maps(subject, "grad_cam", x, layer=layer, relu=relu, resize=False)[:, 0]
+        got = ours.maps(subject, "grad_cam", x, layer=layer, resize=False)[:, 0]
         oracles.compare(
-            (f"grad_cam{'' if relu else ' signed'}", "captum"), subject, got, x,
-            lambda m, x, i=i: oracles.captum_cam(m, x, i, best, relu=relu),
-        )  # fmt: skip
+            ("grad_cam", "captum"), subject, got, x, lambda m, x, i=i: oracles.captum_cam(m, x, i, best, relu=True)
+        )
 
 
-def test_the_map_is_grad_cams(subject: Subject, ours: Ours) -> None:
+def test_the_map_before_its_relu_is_grad_cams(subject: Subject, ours: Ours) -> None:
     x = subject.inputs()
     best = oracles.strongest(subject.module, x)
     for i, layer in enumerate(subject.layers):
@@ -42,6 +40,7 @@ def test_the_map_is_grad_cams(subject: Subject, ours: Ours) -> None:
         )
 
 
+@pytest.mark.nets(*SMALL)
 @pytest.mark.parametrize("relu", [True, False])
 def test_the_enlarged_map_is_torchs_bilinear_one(subject: Subject, ours: Ours, relu: bool) -> None:
     x = subject.inputs()
@@ -56,6 +55,7 @@ def test_the_enlarged_map_is_torchs_bilinear_one(subject: Subject, ours: Ours, r
         oracles.compare((f"grad_cam{'' if relu else ' signed'} resized", "autograd + torch"), subject, got, x, oracle)
 
 
+@pytest.mark.nets(*SMALL)
 def test_the_enlarged_map_is_opencvs(subject: Subject, ours: Ours) -> None:
     x = subject.inputs()
     best = oracles.strongest(subject.module, x)

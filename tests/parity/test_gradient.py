@@ -26,7 +26,7 @@ def cotangent(y: Tensor) -> Tensor:
     return torch.randn(y.shape, generator=torch.Generator().manual_seed(9)).to(y.dtype)
 
 
-def through(module: nn.Module, ending: nn.Module, x: Tensor, parts: list[nn.Module]) -> list[Tensor]:
+def through(module: nn.Module, ending: nn.Module, x: Tensor, parts: list[nn.Module]) -> list[Tensor | None]:
     """⟨cotangent, net(x) with its ending⟩ differentiated by x, by the parts' outputs and by the weights, in order."""
     x = x.clone().requires_grad_()
     kept: list[Tensor] = []
@@ -35,59 +35,61 @@ def through(module: nn.Module, ending: nn.Module, x: Tensor, parts: list[nn.Modu
     return list(torch.autograd.grad(kept[0], wrt, cotangent(kept[0]), allow_unused=True))
 
 
-def test_input_and_interior_values(subject: Subject) -> None:
-    x = subject.inputs()
-    named = find_values(subject.path, subject.module, leaves(subject.module), x)
-    parts = [p for p, name in named.items() if name != "y"]
-    assert len(parts) >= 3, "too few of the net's modules were found in the file"
-    names = ["x", *(named[p] for p in parts)]
+class Autograd:
+    """:func:`through` in float64 and, each way, in float32; ``exact[i]`` and ``narrow[way][i]``."""
+
+    def __init__(self, subject: Subject, x: Tensor, parts: list[nn.Module]) -> None:
+        places = {m: i for i, m in enumerate(subject.module.modules())}
+        copies = list(subject.wide.modules())
+        same = [copies[places[p]] for p in parts]
+        self.exact = through(subject.wide, subject.ending, x.double(), same)
+        self.narrow = list(oracles.evaluations(lambda x: through(subject.module, subject.ending, x, parts), x))
+
+    def hold(self, subject: Subject, method: str, got: np.ndarray, i: int) -> None:
+        """All rows as one map: the gradient of a weight sums over them."""
+        key = (method, "autograd", subject.net.name)
+        narrow = [np.asarray(way[i])[None] for way in self.narrow]
+        if subject.net.real:
+            LEDGER.near_exact(key, got[None], narrow, np.asarray(self.exact[i])[None])
+        else:
+            LEDGER.near(key, got[None], narrow[0])
+
+
+def gradients(subject: Subject, x: Tensor, names: list[str]) -> dict[str, np.ndarray]:
+    """Ours of the file's output ``y``, by name; y itself is held against torch's."""
     program = graph_tools.gradient(subject.path, ["y"], names)
     with torch.no_grad():
         y = subject.ending(subject.module(x))
     got = run_beside(subject.path, program, {"x": x.numpy(), "cotangent_y": cotangent(y).numpy()})
     np.testing.assert_allclose(got["y"], y, rtol=1e-3, atol=1e-4 * float(y.abs().max()))
-    theirs = through(subject.module, subject.ending, x, parts)
-    exact = wide(subject, x, parts)
+    return {name: got[f"grad_{name}"] for name in names}
+
+
+def test_input_and_interior_values(subject: Subject) -> None:
+    x = subject.inputs()
+    named = find_values(subject.path, subject.module, leaves(subject.module), x)
+    parts = list({name: p for p, name in named.items() if name != "y"}.values())  # Dropout hands on what it gets
+    assert len(parts) >= 3, "too few of the net's modules were found in the file"
+    names = ["x", *(named[p] for p in parts)]
+    got, theirs = gradients(subject, x, names), Autograd(subject, x, parts)
     for i, name in enumerate(names):
-        hold(subject, "gradient of x" if i == 0 else "gradient inside", got[f"grad_{name}"], theirs[i], exact[i])
+        theirs.hold(subject, "gradient inside" if i else "gradient of x", got[name], i)
 
 
 def test_weights(subject: Subject) -> None:
     """Those that the exporter left as they are (it folds BatchNormalization into some convolutions)."""
     x = subject.inputs()
     held = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(subject.path).graph.initializer}
-    named = {f"0.{name}": p for name, p in subject.module.named_parameters()}
-    names = [n for n, p in named.items() if n in held and np.array_equal(held[n], p.detach().numpy())]
-    assert names
-    program = graph_tools.gradient(subject.path, ["y"], names)
-    with torch.no_grad():
-        y = subject.ending(subject.module(x))
-    got = run_beside(subject.path, program, {"x": x.numpy(), "cotangent_y": cotangent(y).numpy()})
-    theirs, exact = (dict(zip(named, g[1:], strict=True)) for g in (
-        through(subject.module, subject.ending, x, []), wide(subject, x, [])
-    ))  # fmt: skip
-    largest = max(float(g.norm()) for g in exact.values() if g is not None)
-    for name in names:
-        if theirs[name] is None:  # not on the way
-            assert not got[f"grad_{name}"].any()
-        elif float(exact[name].norm()) < 1e-9 * largest:  # a key's bias shifts all scores alike: rounding is all there is
-            assert np.linalg.norm(got[f"grad_{name}"]) < 1e-5 * largest
+    named = {f"0.{name}": p.detach().numpy() for name, p in subject.module.named_parameters()}
+    places = {n: i for i, n in enumerate(named, start=1) if n in held and np.array_equal(held[n], named[n])}
+    assert places
+    got, theirs = gradients(subject, x, list(places)), Autograd(subject, x, [])
+    largest = max(float(g.norm()) for g in theirs.exact if g is not None)
+    for name, i in places.items():
+        exact = theirs.exact[i]
+        if exact is None:  # not on the way
+            assert not got[name].any()
+        elif float(exact.norm()) < 1e-9 * largest:  # a key's bias shifts all scores alike: nothing but rounding
+            assert np.linalg.norm(got[name]) < 1e-5 * largest
         else:
-            hold(subject, "gradient of weights", got[f"grad_{name}"], theirs[name], exact[name])
-
-
-def wide(subject: Subject, x: Tensor, parts: list[nn.Module]) -> list[Tensor]:
-    """:func:`through` in float64, by the same modules of the wider copy."""
-    places = {m: i for i, m in enumerate(subject.module.modules())}
-    copies = list(subject.wide.modules())
-    return through(subject.wide, subject.ending, x.double(), [copies[places[p]] for p in parts])
-
-
-def hold(subject: Subject, method: str, got: np.ndarray, theirs: Tensor, exact: Tensor) -> None:
-    """As one map: the gradient of a weight sums over all rows."""
-    key = (method, "autograd", subject.net.name)
-    ours, one, other = (np.asarray(a)[None] for a in (got, theirs, exact))
-    if subject.net.real:
-        LEDGER.near_exact(key, ours, one, other)
-    else:
-        LEDGER.near(key, ours, one)
+            theirs.hold(subject, "gradient of weights", got[name], i)

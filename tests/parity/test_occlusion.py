@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from service.types import Selector, Target
 from tests.parity import oracles
 from tests.parity.ours import Ours
-from tests.parity.subjects import ALL, Subject
+from tests.parity.subjects import ALL, SMALL, Subject
 
 pytestmark = pytest.mark.parity
-SMALL = tuple(net.name for net in ALL if not net.real)
 ENDED = tuple(net.name for net in ALL if net.end != "logits")
 
 
@@ -42,7 +41,7 @@ def test_overlapping_windows_clipped_at_the_border(subject: Subject, ours: Ours)
 
 @pytest.mark.nets("smooth", "residual")
 def test_a_step_longer_than_what_is_left(subject: Subject, ours: Ours) -> None:
-    height, width = subject.net.size
+    height, _ = subject.net.size
     check(subject, ours, (height - 1, 3), (height - 1, 2), lambda x: 0, baseline="grey")
 
 

@@ -9,7 +9,7 @@ import torch
 from service.types import Selector, Target
 from tests.parity import oracles
 from tests.parity.ours import Ours
-from tests.parity.subjects import Subject
+from tests.parity.subjects import SMALL, Subject
 
 pytestmark = pytest.mark.parity
 
@@ -25,6 +25,7 @@ def test_the_absolute_gradient_is_captums(subject: Subject, ours: Ours) -> None:
     )
 
 
+@pytest.mark.nets(*SMALL)
 def test_the_signed_gradient_is_autograds(subject: Subject, ours: Ours) -> None:
     x = subject.inputs()
     target = Target(Selector(index=1))

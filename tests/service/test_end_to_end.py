@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
+from graph_tools.errors import UnsupportedModel
 from service.client import Result, ServiceError
 from service.client.requests import make_call
 from service.explainers.registry import EXPLAINERS
@@ -159,6 +161,28 @@ def test_the_first_request_builds_and_says_how_long(served: Served) -> None:
         assert (again.timing.built, again.timing.build) == (0, 0.0), method
 
 
+def test_many_callers_at_once_build_once(served: Served) -> None:
+    image = KINDS["nchw"].feeds(1, seed=7)["image"]
+    with ThreadPoolExecutor(6) as pool:
+        calls = [
+            pool.submit(served.client.explain, "versioned", image, method="saliency", signed=True, version="1")
+            for _ in range(6)
+        ]
+        answers = [call.result() for call in calls]
+    assert sum(a.timing.built for a in answers) == 1
+    assert all(same(a.items, answers[0].items) for a in answers)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_probabilities_are_probabilities(served: Served, name: str) -> None:
+    answer = served.client.explain(name, **KINDS[name].feeds(2, seed=5), method="predict", top_k=1000)
+    for item in answer.items:
+        assert len(item.predictions) == KINDS[name].classes
+        found = [s.probability for s in item.predictions if s.probability is not None]
+        assert sum(found) == pytest.approx(1, abs=2e-3 if name == "half" else 1e-5)
+        assert found == sorted(found, reverse=True)
+
+
 def test_the_newest_version_is_served(served: Served) -> None:
     listed = [(m.version, m.latest) for m in served.client.models() if m.name == "versioned"]
     assert sorted(listed) == [("1", False), ("10", True), ("9", False)]
@@ -198,6 +222,12 @@ def test_broken_files_are_refused_on_every_call(served: Served, name: str) -> No
             call()
         assert (caught.value.code, caught.value.reason) == ("FAILED_PRECONDITION", "UNSUPPORTED_MODEL")
         assert caught.value.message == reason
+    depths = []
+    for _ in range(3):
+        with pytest.raises(UnsupportedModel) as raised:
+            served.engine.repository.get(name)
+        depths.append(len(raised.traceback))
+    assert len(set(depths)) == 1  # nothing of a caller stays behind in the error that is kept
 
 
 def test_the_demo_model_with_its_card(served: Served) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from graph_tools.errors import Cancelled, UnsupportedModel
+from service.runtime import programs
 from service.runtime.context import Run
 from service.runtime.programs import ProgramCache
 
@@ -47,6 +48,16 @@ def test_a_second_request_builds_nothing() -> None:
     first = cache.get(("digest", "saliency"), making("a"), run)
     assert cache.get(("digest", "saliency"), never, run) is first
     assert (cache.built, cache.hits, run.built, len(cache), cache.bytes) == (1, 1, 1, 1, 10)
+
+
+def test_a_build_inside_another_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, run = ProgramCache[Program](100), Run()
+    ticks = iter([0.0, 1.0, 3.0, 10.0])  # outer begins, inner begins, inner ends, outer ends
+    monkeypatch.setattr(programs.time, "perf_counter", lambda: next(ticks))
+    cache.get("outer", lambda: cache.get("inner", making("a"), run), run)
+    assert (run.built, run.build_seconds) == (2, 10.0)
+    cache.get("outer", never, run)
+    assert (run.built, run.build_seconds) == (2, 10.0)
 
 
 def test_the_least_recently_used_go_when_bytes_run_out() -> None:

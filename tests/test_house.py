@@ -30,8 +30,9 @@ ROOMS = {
                     "service.core", "service.pictures", "service.api.pb", "service.api.codec"},
     "service.demo": {"graph_tools", "service.types", "service.client", "service.pictures", "service.api",
                      "service.core", "service.models", "service.runtime"},
-    "service.commands": {"service.api.codec", "graph_tools", "service.types", "service.client", "service.pictures", "service.api",
-                         "service.core", "service.models", "service.runtime", "service.explainers", "service.demo"},
+    "service.commands": {"graph_tools", "service.types", "service.client", "service.pictures", "service.api",
+                         "service.api.codec", "service.core", "service.models", "service.runtime",
+                         "service.explainers", "service.demo"},
     "service.cli": {"service.commands", "graph_tools"},
 }  # fmt: skip
 

@@ -84,7 +84,7 @@ def test_cuda_without_a_gpu_is_refused_with_the_cause(fault: str, capfd: pytest.
 
 
 def test_auto_without_a_gpu_is_cpu_and_says_why(fault: str, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, "service.runtime.providers"):
         provider = resolve("auto")
     assert (provider.requested, provider.name, provider.device) == ("auto", CPU, "cpu")
     assert provider.chain == [(CPU, {})]
@@ -97,7 +97,7 @@ def test_a_working_gpu_is_taken_with_its_options(
 ) -> None:
     monkeypatch.setattr(providers, "try_cuda", lambda provider: None)
     for request in ("auto", "cuda"):
-        with caplog.at_level(logging.INFO):
+        with caplog.at_level(logging.INFO, "service.runtime.providers"):
             provider = resolve(request, gpu_mem_limit=1 << 30, device_id=1)
         assert (provider.requested, provider.name, provider.device) == (request, CUDA, "cuda")
         assert provider.options["arena_extend_strategy"] == "kSameAsRequested"

@@ -80,7 +80,7 @@ def contact_sheet(
     body = stack([body, beside(keys, 2 * _GROUP)], 18) if keys else body
     notes = list(footer)
     if any(row.outlines for row in rows):
-        notes.append("White line: the object itself, which the model is never told.")
+        notes.append("White line: the object itself, known because the scene is drawn.")
     return page(title, subtitle, body, notes, _SIZES)
 
 

@@ -21,7 +21,7 @@ class Ours:
     """An engine with the exported nets."""
 
     def __init__(self, store: Path) -> None:
-        self.engine = Engine(Repository(Runtime("cpu", store=store)))
+        self.engine = Engine(Repository(Runtime("cpu", store=store, threads=1)))
         self._added: set[str] = set()
 
     def add(self, subject: Subject, name: str = "", card: Card | None = None) -> None:

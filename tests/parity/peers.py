@@ -46,4 +46,6 @@ def _grad_cam() -> tuple[type, type]:
 
 GradCAM, ClassifierOutputTarget = _import_grad_cam()
 
+torch.set_num_threads(1)  # on few cores two thread pools, torch's and ONNX Runtime's, wait for each other
+
 __all__ = ["ClassifierOutputTarget", "GradCAM", "LayerGradCam", "Occlusion", "Saliency", "torch"]

@@ -57,8 +57,8 @@ ALL = (
     Net("mobilenet", nets.small_mobilenet, 9, forms=NEW),
     Net("binary", nets.Binary, 1, (20, 28), end="sigmoid", forms=OLD),
     Net("vit", nets.Vit, 6, forms=OLD + NEW),
-    Net("resnet18", nets.ResNet18, 1000, (224, 224), real=True, forms=NEW),
-    Net("mobilenet_v2", nets.mobilenet_v2, 1000, (224, 224), real=True, forms=OLD),
+    Net("resnet18", nets.ResNet18, 1000, (160, 160), real=True, forms=NEW),
+    Net("mobilenet_v2", nets.mobilenet_v2, 1000, (160, 160), real=True, forms=OLD),
 )
 SMALL = tuple(net.name for net in ALL if not net.real)
 
@@ -132,7 +132,9 @@ def run_beside(path: Path, model: ir.Model, feeds: dict[str, np.ndarray]) -> dic
     """Run a graph made from the file: saved beside it, where its weights may lie in a second file."""
     made = path.with_suffix(".made.onnx")
     onnx.save(ir.to_proto(model), made)
-    session = onnxruntime.InferenceSession(made, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(made, options, providers=["CPUExecutionProvider"])
     return dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
 
 

@@ -26,8 +26,9 @@ def test_the_map_is_captums(subject: Subject, ours: Ours) -> None:
     for i, layer in enumerate(subject.layers):
         got = ours.maps(subject, "grad_cam", x, layer=layer, resize=False)[:, 0]
         oracles.compare(
-            ("grad_cam", "captum"), subject, got, x, lambda m, x, i=i: oracles.captum_cam(m, x, i, best, relu=True)
-        )
+            ("grad_cam", "captum"), subject, got, x,
+            lambda m, x, i=i: oracles.captum_cam(m, x, i, best, relu=True), place=i,
+        )  # fmt: skip
 
 
 def test_the_map_before_its_relu_is_grad_cams(subject: Subject, ours: Ours) -> None:
@@ -36,8 +37,9 @@ def test_the_map_before_its_relu_is_grad_cams(subject: Subject, ours: Ours) -> N
     for i, layer in enumerate(subject.layers):
         got = ours.maps(subject, "grad_cam", x, layer=layer, relu=False, resize=False)[:, 0]
         oracles.compare(
-            ("grad_cam signed", "grad-cam"), subject, got, x, lambda m, x, i=i: oracles.raw_grad_cam(m, x, i, best)
-        )
+            ("grad_cam signed", "grad-cam"), subject, got, x,
+            lambda m, x, i=i: oracles.raw_grad_cam(m, x, i, best), place=i,
+        )  # fmt: skip
 
 
 @pytest.mark.nets(*SMALL)

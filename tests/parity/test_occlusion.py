@@ -30,7 +30,7 @@ def check(
 
 
 def test_windows_side_by_side(subject: Subject, ours: Ours) -> None:
-    side = min(subject.net.size) // 4
+    side = min(subject.net.size) // (2 if subject.net.real else 4)
     check(subject, ours, (side, side), (side, side), lambda x: 0.3, baseline="value", value=0.3)
 
 

@@ -19,9 +19,15 @@ def test_the_absolute_gradient_is_captums(subject: Subject, ours: Ours) -> None:
     best = oracles.strongest(subject.module, x)
     got = ours.maps(subject, "saliency", x)[:, 0]
     oracles.compare(("saliency", "captum"), subject, got, x, lambda m, x: oracles.captum_saliency(m, x, best))
-    largest = got.max(axis=1)
+
+
+@pytest.mark.nets(*SMALL)
+def test_its_largest_over_the_channels(subject: Subject, ours: Ours) -> None:
+    x = subject.inputs()
+    best = oracles.strongest(subject.module, x)
+    got = ours.maps(subject, "saliency", x)[:, 0].max(axis=1)
     oracles.compare(
-        ("saliency max", "captum"), subject, largest, x, lambda m, x: oracles.captum_saliency(m, x, best).amax(1)
+        ("saliency max", "captum"), subject, got, x, lambda m, x: oracles.captum_saliency(m, x, best).amax(1)
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import service.demo
 from service.core import Engine
+from service.demo.quality import peak
 from service.demo.scenes import CLASSES, draw
 from service.models.card import read_card
 from service.models.repository import Repository
@@ -26,12 +27,6 @@ def engine():
     engine = Engine(Repository(Runtime("cpu")))
     engine.repository.add("scenes", FOLDER / "scenes.onnx", parsed=read_card(FOLDER / "scenes.toml"))
     return engine
-
-
-def peak(values: np.ndarray) -> tuple[int, int]:
-    """Row and column of the highest value; of a plateau (occlusion's maps are piecewise constant) its centre."""
-    rows, columns = np.nonzero(values >= values.max() - 1e-6 * abs(values.max()))
-    return round(rows.mean()), round(columns.mean())
 
 
 @pytest.mark.parametrize("method", ["grad_cam", "occlusion"])

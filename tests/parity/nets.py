@@ -216,3 +216,17 @@ def build(make: Callable[[], nn.Module], seed: int) -> nn.Module:
                 module.weight.uniform_(0.7, 1.3)
                 module.bias.normal_(0, 0.2)
     return net.eval()
+
+
+def settle(net: nn.Module, x: Tensor) -> None:
+    """Set the statistics of every BatchNormalization to those of ``x``, as training would.
+
+    Deep nets with random ones saturate: few units carry the whole gradient, and one switched by rounding shows.
+    """
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+        norm.train()
+    with torch.no_grad():
+        net(x)
+    net.eval()

@@ -98,6 +98,8 @@ class Subject:
 def export(net: Net, form: str, folder: Path) -> Subject:
     """Write the file, any number of rows allowed, and find the layers' values in it."""
     module, ending = nets.build(net.make, seed=1), ENDINGS[net.end]()
+    if net.real:
+        nets.settle(module, net.inputs())
     kind, opset = form.split("-")
     path = folder / f"{net.name}-{form}.onnx"
     axes = {"dynamic_shapes": ({0: torch.export.Dim("N")},)} if kind == "dynamo" else {"dynamic_axes": {"x": {0: "N"}}}

@@ -20,10 +20,11 @@ METHODS = ("saliency", "grad_cam", "occlusion")
 
 def parameters(method: str, subject: Subject) -> dict[str, Any]:
     """Those of the requests in this file."""
+    side = min(subject.net.size)
     return {
         "saliency": {"signed": True},
         "grad_cam": {"layer": subject.layers[-1], "relu": False},
-        "occlusion": {"patch": (12,), "stride": (8,), "baseline": "zero"},
+        "occlusion": {"patch": (3 * side // 8,), "stride": (side // 4,), "baseline": "zero"},
     }[method]
 
 

@@ -114,5 +114,5 @@ def test_the_example_runs(server: Running, tmp_path: Path) -> None:
         command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "bull mastiff: 75.0%" in done.stdout
+    assert "bull mastiff 0.75" in done.stdout
     assert (tmp_path / "explanation.png").read_bytes()[:4] == b"\x89PNG"

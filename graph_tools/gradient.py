@@ -27,7 +27,7 @@ def gradient(
 
     Args:
         source: path, bytes, ``onnx.ModelProto`` or ``onnx_ir.Model``; not changed.
-        outputs: names of the values that are differentiated, interior ones too.
+        outputs: names of the values that are differentiated, interior ones too; a name said twice counts once.
         inputs: names of the values to differentiate with respect to, interior ones too.
         overlay: rules (operator, input index) -> rule laid over the table, for modified backward passes.
         form: ``cpu`` or ``cuda``: which of several equivalent operator sequences to emit.
@@ -44,8 +44,8 @@ def gradient(
     """
     model = models.load(source)
     named = models.values_by_name(model)
-    ys = [_pick(named, name, "value") for name in outputs]
-    xs = [_pick(named, name, "value") for name in inputs]
+    ys = [_pick(named, name, "value") for name in dict.fromkeys(outputs)]
+    xs = [_pick(named, name, "value") for name in dict.fromkeys(inputs)]
     for v in ys:
         if v.dtype not in FLOATS:
             raise UnsupportedGradient(

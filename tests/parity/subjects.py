@@ -95,23 +95,28 @@ class Subject:
         return self.net.inputs(min(rows, 2) if self.net.real else rows)
 
 
-def export(net: Net, form: str, folder: Path) -> Subject:
-    """Write the file, any number of rows allowed, and find the layers' values in it."""
-    module, ending = nets.build(net.make, seed=1), ENDINGS[net.end]()
+def export(net: Net, form: str, folder: Path, *, rows: int | None = None) -> Subject:
+    """The net with seeded weights as a file; ``rows``: for exactly so many, None = any number."""
+    module = nets.build(net.make, seed=1)
     if net.real:
         nets.settle(module, net.inputs())
-    kind, opset = form.split("-")
-    path = folder / f"{net.name}-{form}.onnx"
+    return write(net, form, module, folder, rows=rows)
+
+
+def write(net: Net, form: str, module: nn.Module, folder: Path, *, rows: int | None = None) -> Subject:
+    """Export ``module`` and find the layers' values in the file."""
+    ending, (kind, opset) = ENDINGS[net.end](), form.split("-")
+    path, x = folder / f"{net.name}-{form}.onnx", net.inputs(rows or ROWS)
     axes = {"dynamic_shapes": ({0: torch.export.Dim("N")},)} if kind == "dynamo" else {"dynamic_axes": {"x": {0: "N"}}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporters
         torch.onnx.export(
-            nn.Sequential(module, ending).eval(), (net.inputs(),), path, input_names=["x"], output_names=["y"],
-            opset_version=int(opset), dynamo=kind == "dynamo", verbose=False, **axes,
+            nn.Sequential(module, ending).eval(), (x,), path, input_names=["x"], output_names=["y"],
+            opset_version=int(opset), dynamo=kind == "dynamo", verbose=False, **({} if rows else axes),
         )  # fmt: skip
     proto = onnx.load(path, load_external_data=False)
     assert [o.version for o in proto.opset_import if o.domain == ""] == [int(opset)]
-    found = find_values(path, module, module.explained, net.inputs())
+    found = find_values(path, module, module.explained, x)
     return Subject(net, form, path, module, ending, tuple(found[m] for m in module.explained))
 
 

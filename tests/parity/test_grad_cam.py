@@ -27,7 +27,7 @@ def test_the_map_is_captums(subject: Subject, ours: Ours) -> None:
         got = ours.maps(subject, "grad_cam", x, layer=layer, resize=False)[:, 0]
         oracles.compare(
             ("grad_cam", "captum"), subject, got, x,
-            lambda m, x, i=i: oracles.captum_cam(m, x, i, best, relu=True), place=i,
+            lambda m, x, i=i: oracles.captum_cam(m, x, i, best, relu=True), at=i,
         )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def test_the_map_before_its_relu_is_grad_cams(subject: Subject, ours: Ours) -> N
         got = ours.maps(subject, "grad_cam", x, layer=layer, relu=False, resize=False)[:, 0]
         oracles.compare(
             ("grad_cam signed", "grad-cam"), subject, got, x,
-            lambda m, x, i=i: oracles.raw_grad_cam(m, x, i, best), place=i,
+            lambda m, x, i=i: oracles.raw_grad_cam(m, x, i, best), at=i,
         )  # fmt: skip
 
 

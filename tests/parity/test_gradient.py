@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import graph_tools
 from tests.parity import oracles
-from tests.parity.ledger import LEDGER
+from tests.parity.ledger import LEDGER, farthest
 from tests.parity.subjects import Subject, find_values, outputs_of, run_beside
 
 pytestmark = pytest.mark.parity
@@ -36,7 +36,7 @@ def through(module: nn.Module, ending: nn.Module, x: Tensor, parts: list[nn.Modu
 
 
 class Autograd:
-    """:func:`through` in float64 and, each way, in float32; ``exact[i]`` and ``narrow[way][i]``."""
+    """:func:`through` in float64 and, each way, in float32: ``exact[i]`` and ``narrow[way][i]``."""
 
     def __init__(self, subject: Subject, x: Tensor, parts: list[nn.Module]) -> None:
         places = {m: i for i, m in enumerate(subject.module.modules())}
@@ -44,15 +44,18 @@ class Autograd:
         same = [copies[places[p]] for p in parts]
         self.exact = through(subject.wide, subject.ending, x.double(), same)
         self.narrow = list(oracles.evaluations(lambda x: through(subject.module, subject.ending, x, parts), x))
+        self.own = max(
+            farthest(np.asarray(one)[None], np.asarray(exact)[None])
+            for way in self.narrow for one, exact in zip(way, self.exact, strict=True) if exact is not None
+        )  # fmt: skip
 
     def hold(self, subject: Subject, method: str, got: np.ndarray, i: int) -> None:
         """All rows as one map: the gradient of a weight sums over them."""
         key = (method, "autograd", subject.net.name)
-        narrow = [np.asarray(way[i])[None] for way in self.narrow]
         if subject.net.real:
-            LEDGER.near_exact(key, got[None], narrow, np.asarray(self.exact[i])[None])
+            LEDGER.near_exact(key, got[None], np.asarray(self.exact[i])[None], self.own)
         else:
-            LEDGER.near(key, got[None], narrow[0])
+            LEDGER.near(key, got[None], np.asarray(self.narrow[0][i])[None])
 
 
 def gradients(subject: Subject, x: Tensor, names: list[str]) -> dict[str, np.ndarray]:

@@ -11,28 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from service.models.card import PRESETS, Card, InputCard
+from service.models.card import Card, InputCard
 from tests.parity import oracles
+from tests.parity.normalised import Normalised
 from tests.parity.ours import Ours
 from tests.parity.subjects import SMALL, Subject
 
 pytestmark = pytest.mark.parity
-
-
-class Normalised(nn.Module):
-    """Grey levels [N, 3, H, W], RGB, to the net's input as a preset has it, then the net."""
-
-    def __init__(self, module: Any, preset: str) -> None:
-        super().__init__()
-        self.module, self.explained = module, module.explained
-        numbers = PRESETS[preset]
-        kind = next(module.parameters()).dtype
-        self.scale, self.flip = numbers.scale, numbers.channels == "bgr"
-        self.mean, self.std = (torch.tensor(v, dtype=kind).reshape(-1, 1, 1) for v in (numbers.mean, numbers.std))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.flip(1) if self.flip else x
-        return self.module((x * self.scale - self.mean) / self.std)
 
 
 def pictures(subject: Subject, rows: int = 2) -> np.ndarray:
@@ -50,10 +35,12 @@ def ask(subject: Subject, ours: Ours, method: str, preset: str, **parameters: An
     return ours.maps(subject, method, model=name, images=(first, encoded.getvalue()), **parameters)[:, 0]
 
 
-def compare(method: str, subject: Subject, preset: str, got: np.ndarray, oracle: Any) -> None:
+def compare(method: str, subject: Subject, preset: str, got: np.ndarray, oracle: Any, at: Any = "x") -> None:
     x = torch.from_numpy(pictures(subject)).permute(0, 3, 1, 2).float()
     best = oracles.strongest(Normalised(subject.module, preset), x)
-    oracles.compare((f"{method}, image", preset), subject, got, x, lambda m, x: oracle(Normalised(m, preset), x, best))
+    oracles.compare(
+        (f"{method}, image", preset), subject, got, x, lambda m, x: oracle(Normalised(m, preset), x, best), at
+    )
 
 
 def largest(m: nn.Module, x: Tensor, best: Tensor) -> Tensor:
@@ -85,7 +72,7 @@ def test_grad_cam_at_the_pictures_size(subject: Subject, ours: Ours) -> None:
         return oracles.enlarged(oracles.captum_cam(m, x, -1, best, relu=True), subject.net.size)
 
     got = ask(subject, ours, "grad_cam", "imagenet-torch", layer=subject.layers[-1])
-    compare("grad_cam", subject, "imagenet-torch", got, enlarged)
+    compare("grad_cam", subject, "imagenet-torch", got, enlarged, at=-1)
 
 
 @pytest.mark.parametrize("baseline", ["grey", "mean", "zero"])

@@ -25,7 +25,7 @@ def check(
     got = ours.maps(subject, "occlusion", x, patch=patch, stride=stride, **parameters)[:, 0]
     oracles.compare(
         ("occlusion", "captum"), subject, got, x,
-        lambda m, x: oracles.captum_occlusion(m, x, classes, patch, stride, fill(x)),
+        lambda m, x: oracles.captum_occlusion(m, x, classes, patch, stride, fill(x)), at=None,
     )  # fmt: skip
 
 

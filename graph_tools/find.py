@@ -185,6 +185,10 @@ def channel_axes(model: ir.Model, inputs: dict[str, int] | None = None) -> dict[
             perm = list(node.attributes.get_ints("perm") or [])
             if known in perm:
                 axes[out.name or ""] = perm.index(known)
+        elif node.op_type in ("Squeeze", "Unsqueeze") and known is not None:
+            shift = _axis_shift(node, known, rank(out))
+            if shift is not None:
+                axes[out.name or ""] = known + shift
         else:
             same = [
                 axes[v.name or ""] for v in node.inputs if v is not None and v.name in axes and rank(v) == rank(out)
@@ -192,6 +196,22 @@ def channel_axes(model: ir.Model, inputs: dict[str, int] | None = None) -> dict[
             if same:
                 axes[out.name or ""] = same[0]
     return axes
+
+
+def _axis_shift(node: ir.Node, axis: int, out_rank: int | None) -> int | None:
+    """By how much Squeeze or Unsqueeze moves ``axis``; None where that cannot be read or the axis goes away."""
+    given = array_of(node.inputs[1]) if len(node.inputs) > 1 else None
+    if given is None or out_rank is None:
+        return None
+    insert = node.op_type == "Unsqueeze"
+    of = out_rank if insert else out_rank + given.size
+    at = sorted(int(a) + of if a < 0 else int(a) for a in given.ravel())
+    if not insert:
+        return None if axis in at else -sum(1 for a in at if a < axis)
+    moved = axis
+    for a in at:
+        moved += a <= moved
+    return moved - axis
 
 
 def has_space(v: ir.Value) -> bool:
@@ -225,9 +245,14 @@ def default_layer(model: ir.Model, end: Head) -> str | None:
 
 
 def _spatial(v: ir.Value, axes: dict[str, int]) -> bool:
-    """Has space: some dimension besides batch and channels is more than 1 or unknown."""
+    """Has space: some dimension besides batch and channels is more than 1 or unknown.
+
+    Of three dimensions only those whose channel axis is known count: [N, tokens, features] is no map.
+    """
     known = dims(v)
     if v.dtype not in FLOATS or known is None or not 3 <= len(known) <= 5:
+        return False
+    if len(known) == 3 and v.name not in axes:
         return False
     channel = axes.get(v.name or "", 1)
     return any(d != 1 for i, d in enumerate(known) if i not in (0, channel))

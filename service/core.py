@@ -120,7 +120,12 @@ class Engine:
                 rows=explanation.rows,
                 built=run.built - before[0],
             ),
-            notes=(*model.notes, *explanation.notes, *_odd_scores(_first((logits, probabilities)))),
+            notes=(
+                *model.notes,
+                *(model.image_notes if batch.image is not None else ()),
+                *explanation.notes,
+                *_odd_scores(_first((logits, probabilities))),
+            ),
             truncated=explanation.truncated,
         )
 

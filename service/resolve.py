@@ -41,14 +41,18 @@ def tensors(model: LoadedModel, given: dict[str, Array]) -> dict[str, Array]:
 
 def _tensor(array: Array, want: TensorInfo, field: str) -> Array:
     """``array`` as the input ``want``; floats are cast to its precision."""
+    if "(" in want.dtype:
+        raise InvalidRequest(field, f"input {want.name!r} is a {want.dtype}; only tensors can be sent")
     if str(array.dtype) != want.dtype and not (want.dtype == "string" and array.dtype.kind in "OU"):
         if array.dtype.kind != "f" or not want.dtype.startswith("float"):
             kind = "string" if array.dtype.kind in "OU" else array.dtype
             raise InvalidRequest(f"{field}.dtype", f"{want.name!r} is {kind}, but the model takes {want.dtype}")
         with np.errstate(over="ignore"):  # what overflows is refused below
             array = array.astype(want.dtype)
-    fits = len(array.shape) == len(want.shape) and all(
-        not isinstance(w, int) or w == s for w, s in list(zip(want.shape, array.shape, strict=True))[1:]
+    fits = (
+        not want.shape
+        or len(array.shape) == len(want.shape)
+        and all(not isinstance(w, int) or w == s for w, s in list(zip(want.shape, array.shape, strict=True))[1:])
     )
     if not fits or not array.size:
         shown = ", ".join(str(d or "?") for d in want.shape)

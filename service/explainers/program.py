@@ -89,10 +89,11 @@ def _seed(b: Reverse, scores: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
     _, order = b.TopK(scores, b.Reshape(depth, [1]), axis=1, _outputs=2)
     place = b.Min(b.Max(rank, 0), b.Sub(depth, 1))
     resolved = b.Where(b.Less(target, 0), b.GatherElements(order, place, axis=1), target)
-    values = b.const(np.array([0, 1]), like=scores)
+    values = b.const(np.array([0, 1], np.float32))  # ONNX Runtime knows OneHot of floats, not of doubles or halves
     hot = b.OneHot(resolved, classes, values, axis=-1)
     out_of_range = b.Where(b.Less(minus, 0), classes, minus)  # an index beyond the depth gives zeros
     hot = b.Sub(hot, b.OneHot(out_of_range, classes, values, axis=-1))
+    hot = hot if scores.dtype == ir.DataType.FLOAT else b.CastLike(hot, scores)
     return target, resolved, hot
 
 

@@ -83,7 +83,7 @@ def describe(model: LoadedModel) -> ModelInfo:
         default_layer=model.default_layer or "",
         layers=layers,
         macs=model.macs,
-        notes=(*model.notes, *([model.batch_note] if model.batch_note else [])),
+        notes=(*model.notes, *model.image_notes, *([model.batch_note] if model.batch_note else [])),
         whitebox_error=model.whitebox_error or "",
     )
 

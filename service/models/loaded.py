@@ -18,7 +18,7 @@ from graph_tools import model as models
 from graph_tools.backward import check_path
 from graph_tools.errors import ExplainError, InvalidRequest, UnknownValue, UnsupportedGradient, UnsupportedModel
 from service.explainers.base import Batch, Explainer, Graph
-from service.models import classes, preprocess, served, shapes, whitebox
+from service.models import classes, preprocess, served, shapes, signature, whitebox
 from service.models.card import Card, InputCard
 from service.models.compiled import Compiled, Composed, rows_for
 from service.models.tail import Tail
@@ -45,6 +45,7 @@ class LoadedModel:
         tail: how outputs become scores.
         labels: by class index, () where unknown.
         notes: assumptions in plain sentences, part of every reply.
+        image_notes: those that concern images only.
         batch_note: what was done so that the file takes any number of rows, or why it does not.
         whitebox_error: why gradients and activations are not to be had, None where they are.
     """
@@ -59,15 +60,17 @@ class LoadedModel:
         stored = runtime.store.add(path)
         self.name, self.version, self.card, self.digest, self.size = name, version, card, stored.digest, stored.size
         self.notes: list[str] = []
+        self.image_notes: list[str] = []
         self._runtime, self._folder = runtime, stored.path.parent
         proto, _ = models.read(stored.path)
-        self.image, self.no_image = shapes.find_entry(_inputs(proto), card.input)
+        self.image, self.no_image = shapes.find_entry(signature.own_inputs(proto), card.input)
         self.numbers = self._pixels(card.input)
         files = served.make_batchable(proto, self._folder, runtime, self._open_size())
         self._proto, self.rows = files.relaxed, files.rows
         self.quantised = any(n.op_type in _QUANTISED for n in proto.graph.node)
         graph, self.whitebox_error = self._graph()
         self.tail, self.default_layer = self._ending(graph, proto)
+        signature.check_rows(proto, self.tail.output)
         self.served = served.Served(files, graph, self.tail, self.quantised, runtime)
         self.macs, self._max_node = (0, 0) if graph is None else cost.macs(graph)
         self._row_bytes = 0 if graph is None else cost.row_bytes(graph)
@@ -77,6 +80,10 @@ class LoadedModel:
         self._gradient_errors: dict[str, ExplainError | None] = {}
         self.labels = card.labels or classes.labels(self.tail.keys)
         self._check_labels()
+        if self.tail.averaged:
+            self.notes.append("scores are means over the positions of the output, and no probabilities")
+        if len(self.served.session.inputs) > 1:
+            self.notes.append(f"of {len(self.served.session.inputs)} inputs {self.primary_input!r} is explained")
 
     # -- what explainers use -------------------------------------------------------------------------------------
 
@@ -111,7 +118,7 @@ class LoadedModel:
         key = (self.digest, self.card, "compose", method, structure, image, self._runtime.form, VERSION)
 
         def compile_() -> Compiled:
-            front = self._front() if image else _identity(self.served.session.inputs, self.primary(batch))
+            front = self._front() if image else signature.identity(self.served.session.inputs, self.primary(batch))
             graph = Graph(front, "", self.primary(batch), image, {}, self.plane(batch), self._runtime.form)
             session = self._runtime.session(ir.to_proto(build(graph)).SerializeToString(), None)
             return Compiled(session, 1 << 30, fixed=False)
@@ -178,6 +185,9 @@ class LoadedModel:
         shape = next(v.shape for v in self.served.session.inputs if v.name == self.primary_input)
         if len(shape) < 2:
             raise InvalidRequest("inputs", f"input {self.primary_input!r} has no axis behind the batch to cover")
+        if len(shape) == 4:  # planes of more than three channels: channels first unless the last axis is the thinnest
+            last, first = shape[3], shape[1]
+            return (1, 2) if isinstance(last, int) and (not isinstance(first, int) or last < first) else (2, 3)
         return 1, None
 
     def layer(self, name: str) -> str:
@@ -192,7 +202,9 @@ class LoadedModel:
                 )
             return self.default_layer
         if name not in own:
-            raise UnknownValue("layer", name, [*self.layers(), *own], "`onnx-explain inspect` lists all layers")
+            raise UnknownValue(
+                "layer", name, [*self.layers(), *own], "`onnx-explain inspect MODEL --layers` lists all layers"
+            )
         return name
 
     # -- what the core and GetModel use --------------------------------------------------------------------------
@@ -267,7 +279,7 @@ class LoadedModel:
         small = self.image.channels == 1 or (self.image.height or OPEN_SIZE) < 96
         preset = "zero-to-one" if small else "imagenet-torch"
         numbers = said.assuming(preset)
-        self.notes.append(
+        self.image_notes.append(
             f"no preprocessing was given: assumed preset {preset} "
             f"({preprocess.sentence(numbers, self.image.channels)}); name one in the card or with --preset"
         )
@@ -307,7 +319,8 @@ class LoadedModel:
                 "layer", self.card.layer, own, "The card's defaults.layer must be one of the model's values"
             )
         single = end.kind == whitebox.BINARY and end.head.classes == 1
-        tail = Tail(end.head.output, end.head.logits, end.kind, end.head.class_axis, single)
+        averaged = whitebox.averaged(graph, end)
+        tail = Tail(end.head.output, end.head.logits, end.kind, end.head.class_axis, single, averaged=averaged)
         self.classes = end.classes
         return tail, self.card.layer or find.default_layer(graph, end.head)
 
@@ -357,34 +370,3 @@ class LoadedModel:
         ready = program.run({preprocess.IMAGE: batch.image}, run)[preprocess.READY]
         assert self.image is not None
         return {self.image.name: ready}
-
-
-def _inputs(proto: onnx.ModelProto) -> list[tuple[str, str, Any]]:
-    """(name, dtype, shape) of the graph's own inputs; what is no tensor has shape None."""
-    held = {t.name for t in proto.graph.initializer}
-    found = []
-    for v in proto.graph.input:
-        if v.name in held:
-            continue
-        tensor = v.type.tensor_type
-        dims = [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim]
-        known = v.type.HasField("tensor_type") and tensor.HasField("shape")
-        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower() if tensor.elem_type else ""
-        found.append((v.name, kind, dims if known else None))
-    return found
-
-
-def _identity(inputs: Any, primary: str) -> ir.Model:
-    """A graph that hands the model's own inputs on (the composer of tensor inputs covers ``primary``)."""
-    protos = []
-    for v in inputs:
-        elem = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(v.dtype))
-        shape = [f"{v.name}_{i}" for i in range(len(v.shape))]
-        protos.append((onnx.helper.make_tensor_value_info(v.name, elem, shape), v.name, elem, shape))
-    one = next(p for p in protos if p[1] == primary)
-    node = onnx.helper.make_node("Identity", [primary], [preprocess.READY])
-    graph = onnx.helper.make_graph(
-        [node], "identity", [one[0]], [onnx.helper.make_tensor_value_info(preprocess.READY, one[2], one[3])]
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
-    return models.load(model)

@@ -141,7 +141,7 @@ class Repository:
                 raise UnsupportedModel(entry.error) from error
             except Exception as error:  # a file that trips the loader must not take the others with it
                 _log.exception("loading %s failed", entry.name)
-                entry.error = f"model {entry.name!r} cannot be served: the file is damaged"
+                entry.error = f"model {entry.name!r} cannot be served: an unexpected failure, see the log"
                 raise UnsupportedModel(entry.error) from error
             finally:
                 entry.loading = False

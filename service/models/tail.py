@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from graph_tools.errors import UnsupportedModel
 from service.types import Array
 
 
@@ -20,6 +21,7 @@ class Tail:
         kind: ``softmax``, ``multi-label``, ``binary``, ``logits``, ``probabilities`` or ``regression``.
         class_axis: axis of the logits over classes; None = one number per row.
         single: a binary model with one logit z, scored as (−z, z).
+        averaged: scores are means over positions (segmentation maps, anchors): they are no probabilities.
         keys: the classes in the file's order, where a ZipMap's output is read; () = as sorted.
     """
 
@@ -29,10 +31,18 @@ class Tail:
     class_axis: int | None
     single: bool
     keys: tuple[str | int, ...] = ()
+    averaged: bool = False
 
     def rows(self, value: Array) -> Array:
         """float32 [N, classes]: space averaged, one logit z made (−z, z)."""
-        value = np.asarray(value, dtype=np.float32)
+        try:
+            value = np.asarray(value, dtype=np.float32)
+        except (ValueError, TypeError):
+            raise UnsupportedModel(
+                f"output {self.output!r} holds no numbers, so there is no score to explain"
+            ) from None
+        if value.ndim == 0:
+            raise UnsupportedModel(f"output {self.output!r} is one number for the whole batch: rows have no score")
         if value.ndim == 1:
             value = value[:, None]
         elif value.ndim > 2 or self.class_axis is None:
@@ -57,7 +67,7 @@ class Tail:
         """
         if self.kind == "probabilities":
             return own if own is not None else logits
-        if self.kind == "regression":
+        if self.kind == "regression" or self.averaged:
             return None
         if self.kind == "logits" and logits is None:
             logits = own

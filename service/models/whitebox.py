@@ -64,6 +64,15 @@ def ending(model: ir.Model, card: Card) -> Ending:
     return Ending(end, kind, classes)
 
 
+def averaged(model: ir.Model, end: Ending) -> bool:
+    """Whether the scores are means over positions behind the class axis."""
+    v = models.values_by_name(model).get(end.head.logits)
+    known = None if v is None else dims(v)
+    if known is None or len(known) < 2:
+        return False
+    return any(d != 1 for i, d in enumerate(known) if i not in (0, end.head.class_axis))
+
+
 def add_scores(model: ir.Model, end: Ending) -> str:
     """Append what turns the logits into ``[N, classes]``; returns that value's name.
 

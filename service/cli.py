@@ -8,7 +8,7 @@ import typer
 
 from service.commands.demo import demo
 from service.commands.explain import Explain, explain
-from service.commands.group import Commands
+from service.commands.group import Command, Commands
 from service.commands.inspect import inspect
 from service.commands.serve import serve
 
@@ -20,9 +20,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(cls=Explain)(explain)
-app.command()(inspect)
-app.command()(serve)
-app.command()(demo)
+app.command(cls=Command)(inspect)
+app.command(cls=Command)(serve)
+app.command(cls=Command)(demo)
 
 
 def _version(wanted: bool) -> None:
@@ -40,9 +40,8 @@ def start(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
-    r"""Explain what an exported ONNX model did, on the file itself: no framework, no source.
+    """Explain what an exported ONNX model did, on the file itself: no framework, no source.
 
-    \b
     [bold]Start here[/]
     Everything at once, with an embedded model:
       onnx-explain demo

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from service.api.codec.fields import FieldError
 from service.api.codec.requests import Call, Render
 from service.types import Array, ExplainRequest, Selector, Target
 
@@ -102,22 +103,31 @@ def as_tensors(given: Array | Mapping[str, Array] | None) -> dict[str, Array]:
 
 
 def as_targets(given: AnyTarget | Iterable[AnyTarget]) -> tuple[Target, ...]:
-    """One target or several; a pair stands for a difference only inside a list."""
-    if isinstance(given, int | str | Selector | Target | np.integer):
-        return (_target(given),)
-    return tuple(_target(one) for one in given)
+    """One target or several; a pair stands for a difference only inside a list.
+
+    Raises:
+        FieldError: what is no class: a number with a fraction, a truth value, a tuple that is no pair.
+    """
+    if isinstance(given, str | Selector | Target) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
+        return (_target(given, "targets[0]"),)
+    return tuple(_target(one, f"targets[{i}]") for i, one in enumerate(given))
 
 
-def _target(given: Any) -> Target:
+def _target(given: Any, field: str) -> Target:
     if isinstance(given, Target):
         return given
     if isinstance(given, tuple):
-        select, minus = given
-        return Target(_selector(select), _selector(minus))
-    return Target(_selector(given))
+        if len(given) != 2:
+            raise FieldError(field, f"{given!r} is no pair (class, class subtracted)")
+        return Target(_selector(given[0], field), _selector(given[1], f"{field}.minus"))
+    return Target(_selector(given, field))
 
 
-def _selector(given: Any) -> Selector:
+def _selector(given: Any, field: str) -> Selector:
     if isinstance(given, Selector):
         return given
-    return Selector(name=given) if isinstance(given, str) else Selector(index=int(given))
+    if isinstance(given, str):
+        return Selector(name=given)
+    if isinstance(given, bool) or not isinstance(given, int | np.integer):
+        raise FieldError(field, f"{given!r} is no class; give an index (a whole number) or a label")
+    return Selector(index=int(given))

@@ -26,11 +26,13 @@ class Method:
     Attributes:
         parameters: names of its parameters.
         loops: whether it reports progress.
+        needs_target: whether what it shows depends on a class.
     """
 
     name: str
     parameters: tuple[str, ...]
     loops: bool
+    needs_target: bool = True
 
 
 class Answerer(Protocol):
@@ -38,6 +40,7 @@ class Answerer(Protocol):
 
     name: str
     columns: Columns
+    labels: tuple[str, ...]
 
     def method(self, name: str) -> Method:
         """The method ``name``.
@@ -66,13 +69,14 @@ class Here:
         self._engine, self._new_run, self._run = opened.engine, Run, Run()
         self.name = opened.model.name
         self.columns = Columns({v.name: (v.dtype, v.shape) for v in opened.model.served.session.inputs})
+        self.labels = opened.model.labels
 
     def method(self, name: str) -> Method:
         """From the registry."""
         from service.explainers.registry import find
 
         found = find(name)
-        return Method(name, tuple(p.name for p in found.parameter_infos()), found.loops)
+        return Method(name, tuple(p.name for p in found.parameter_infos()), found.loops, found.needs_target)
 
     def explain(self, request: ExplainRequest, pictures: Sequence[Picture], report: Report) -> ExplainResult:
         """By the engine."""
@@ -99,7 +103,9 @@ class There:
             ServiceError: no such server or model.
         """
         self._client, self.name = client, model
-        self.columns = Columns({v.name: (v.type, v.shape) for v in client.model(model).inputs})
+        info = client.model(model)
+        self.columns = Columns({v.name: (v.type, v.shape) for v in info.inputs})
+        self.labels = tuple(info.labels)
 
     def method(self, name: str) -> Method:
         """From the server's list."""
@@ -109,7 +115,7 @@ class There:
         if name not in methods:
             raise UnknownValue("method", name, methods, f"Methods: {', '.join(sorted(methods))}")
         found = methods[name]
-        return Method(name, tuple(p.name for p in found.parameters), found.reports_progress)
+        return Method(name, tuple(p.name for p in found.parameters), found.reports_progress, found.needs_target)
 
     def explain(self, request: ExplainRequest, pictures: Sequence[Picture], report: Report) -> ExplainResult:
         """Over a stream, for its progress."""

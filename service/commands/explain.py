@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from service.commands import options
+from service.commands.group import Command
 
 
-class Explain(TyperCommand):
+class Explain(Command):
     """``explain`` with the methods named in its help; they are looked up only there."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -56,7 +56,7 @@ def explain(
         ),
     ] = None,
     minus: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="CLASS",
             help="Class subtracted from the target: what speaks for one rather than the other?",
@@ -96,7 +96,7 @@ def explain(
     top_k: Annotated[
         int, typer.Option(min=0, max=1000, metavar="N", help="How many of the strongest classes to show.")
     ] = 5,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, metavar="N", help="For methods that draw at random.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="For methods that draw at random; 0 or more.")] = 0,
     max_seconds: Annotated[
         float | None,
         typer.Option(metavar="S", help="Give the best result that S seconds allow, per input.", show_default=False),
@@ -108,11 +108,10 @@ def explain(
         typer.Option(metavar="HOST:PORT", help="Ask a running server instead of loading a file.", show_default=False),
     ] = None,
 ) -> None:
-    r"""Explain what a model did with an input.
+    """Explain what a model did with an input.
 
     Prints the strongest classes and writes a picture, raw numbers, or everything as JSON.
 
-    \b
     [bold]Examples[/]
     Why this class? A heatmap over the photo, cat.grad_cam.png:
       onnx-explain explain resnet.onnx cat.jpg -m grad_cam
@@ -134,7 +133,7 @@ def explain(
             inputs=tuple(inputs or ()),
             method=method,
             targets=tuple(target or ()),
-            minus=minus,
+            minus=tuple(minus or ()),
             layers=tuple(layer or ()),
             settings=tuple(set_ or ()),
             outputs=tuple(output or ()),

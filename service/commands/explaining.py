@@ -19,6 +19,8 @@ from service.commands.group import WRONG
 from service.commands.inputs import Input, Picture, read_inputs
 from service.types import ExplainRequest, ExplainResult, ItemResult, Progress
 
+_LAST_SEED = 2**63 - 1
+
 
 @dataclass(frozen=True)
 class Order:
@@ -28,7 +30,7 @@ class Order:
     inputs: tuple[str, ...]
     method: str
     targets: tuple[str, ...] = ()
-    minus: str | None = None
+    minus: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
@@ -124,6 +126,8 @@ def _options() -> Iterator[None]:
 def _request(order: Order, answerer: Answerer, method: Method) -> ExplainRequest:
     if order.max_seconds is not None and not order.max_seconds > 0:
         raise InvalidRequest("--max-seconds", f"{order.max_seconds:g} is out of range: more than 0")
+    if not 0 <= order.seed <= _LAST_SEED:
+        raise InvalidRequest("--seed", f"{order.seed} is out of range: 0 to 2^63 - 1")
     settings = parsing.parameters(method, order.layers, order.settings)
     if method.name == "activations" and any(o.lower().endswith(".npy") for o in order.outputs):
         settings.setdefault("channels", "0")  # raw means all of them, in their own order
@@ -131,7 +135,7 @@ def _request(order: Order, answerer: Answerer, method: Method) -> ExplainRequest
         answerer.name,
         method.name,
         parameters=settings,
-        targets=parsing.targets(order.targets, order.minus),
+        targets=parsing.targets(method, order.targets, order.minus, answerer.labels),
         top_k=order.top_k,
         seed=order.seed,
         max_seconds=order.max_seconds,

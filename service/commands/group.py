@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from service.commands.console import complain
 
@@ -21,8 +21,20 @@ TRACEBACK = "ONNX_EXPLAIN_TRACEBACK"  # set to anything: unexpected errors keep 
 _WRONG_CODES = ("INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE", "UNIMPLEMENTED")
 
 
+class Command(TyperCommand):
+    """A command whose help shows no type beside flags."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """All, also ``--help``."""
+        return _bare_flags(super().get_params(ctx))
+
+
 class Commands(TyperGroup):
     """A group whose commands may raise."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """All, also ``--help``."""
+        return _bare_flags(super().get_params(ctx))
 
     def main(
         self,
@@ -46,6 +58,13 @@ class Commands(TyperGroup):
         sys.exit(code if isinstance(code, int) else 0)
 
 
+def _bare_flags(params: Any) -> Any:
+    for one in params:
+        if getattr(one, "is_flag", False):
+            one.metavar = ""
+    return params
+
+
 def told(error: Exception) -> int:
     """Print ``error`` as one line; its exit code."""
     if isinstance(error, typer.Abort):
@@ -53,11 +72,18 @@ def told(error: Exception) -> int:
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
         hint = f" ({context.command_path} --help tells more)" if context is not None else ""
-        complain(error.format_message().rstrip(".") + hint)
+        complain(_plain(error.format_message()) + hint)
         return error.exit_code
     message, code = _reading(error)
     complain(message)
     return code
+
+
+def _plain(message: str) -> str:
+    """``message`` without the validator's own words."""
+    for theirs, ours in ((": Value error, ", ": "), (": Input should be ", ": it must be ")):
+        message = message.replace(theirs, ours, 1)
+    return message.rstrip(".")
 
 
 def _reading(error: Exception) -> tuple[str, int]:

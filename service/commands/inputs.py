@@ -78,7 +78,7 @@ def read_inputs(given: Sequence[str], model: rows.Columns) -> list[Input]:
     paths = [path for text in given for path in _files(Path(text))]
     names = _unique(path.stem for path in paths)
     return [
-        Input(path, name, _tensors(path, model) if path.suffix.lower() in TENSORS else {})
+        Input(path, name, _checked(path, _tensors(path, model)) if path.suffix.lower() in TENSORS else {})
         for path, name in zip(paths, names, strict=True)
     ]
 
@@ -108,6 +108,17 @@ def _unique(stems: Iterable[str]) -> list[str]:
         used.add(name)
         out.append(name)
     return out
+
+
+def _checked(path: Path, tensors: dict[str, Array]) -> dict[str, Array]:
+    """``tensors``, if every one has rows."""
+    if not tensors:
+        raise InvalidRequest(str(path), "is empty; give at least one row")
+    for name, array in tensors.items():
+        if array.ndim == 0 or len(array) == 0:
+            rows_ = "one number without a batch axis" if array.ndim == 0 else f"{list(array.shape)}, without a row"
+            raise InvalidRequest(str(path), f"{name!r} is {rows_}; give at least one row")
+    return tensors
 
 
 def _tensors(path: Path, model: rows.Columns) -> dict[str, Array]:

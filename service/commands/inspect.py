@@ -19,9 +19,8 @@ def inspect(
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     provider: options.Provider = "auto",
 ) -> None:
-    r"""Show what an ONNX file is: inputs, outputs, labels, preprocessing, layers, and the methods it supports.
+    """Show what an ONNX file is: inputs, outputs, labels, preprocessing, layers, and the methods it supports.
 
-    \b
     [bold]Examples[/]
       onnx-explain inspect model.onnx
       onnx-explain inspect model.onnx --layers      names for explain --layer

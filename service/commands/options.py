@@ -37,4 +37,6 @@ Preset = Annotated[
         show_default=False,
     ),
 ]
-Threads = Annotated[int, typer.Option(min=0, metavar="N", help="CPU threads; 0 = all that this process may use.")]
+Threads = Annotated[
+    int, typer.Option(min=0, max=256, metavar="N", help="CPU threads; 0 = all that this process may use.")
+]

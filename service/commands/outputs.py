@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -145,6 +146,9 @@ def _planned(text: str, names: Sequence[str], method: str, taken: set[Path]) -> 
         )
     if kind == ".npy" and method in NO_MAPS:
         raise InvalidRequest("-o", f"method {method} makes no map; write .json or .png")
+    unknown = sorted(set(re.findall(r"{[^{}]*}", text)) - {"{name}", "{method}"})
+    if unknown:
+        raise InvalidRequest("-o", f"{text!r}: there is no {', '.join(unknown)}; use {{name}} and {{method}}")
     each = "{name}" in text
     if kind == ".png" and len(names) > 1 and not each:
         raise InvalidRequest(

@@ -44,12 +44,11 @@ def serve(
         typer.Option(metavar="LEVEL", help="How much to log: debug, info, warning or error."),
     ] = "info",
 ) -> None:
-    r"""Serve explanations of all models in a folder over gRPC, with health checks and reflection.
+    """Serve explanations of all models in a folder over gRPC, with health checks and reflection.
 
-    A file that cannot be loaded is listed with the reason; the others are served. SIGTERM and Ctrl-C let running
-    calls finish; a second one ends at once.
+    A file that cannot be loaded is listed with the reason; the others are served.
+    SIGTERM and Ctrl-C let running calls finish; a second one ends at once.
 
-    \b
     [bold]Examples[/]
       onnx-explain serve --models models/
       onnx-explain serve --models /models --host 0.0.0.0 --provider cuda

@@ -39,6 +39,7 @@ from PIL.Image import Resampling
 from graph_tools.errors import InvalidRequest
 from service.models.card_fields import (
     Check,
+    WrongError,
     check_table,
     choice,
     class_axis,
@@ -47,8 +48,11 @@ from service.models.card_fields import (
     name,
     number,
     numbers,
+    read_text,
 )
 from service.models.labels import checked_labels, read_labels
+
+MOST_BYTES = 1 << 20
 
 Resize = Literal["crop", "stretch", "pad"]
 Channels = Literal["rgb", "bgr", "grey"]
@@ -185,12 +189,14 @@ def read_card(path: str | Path, *, allow_outside: bool = False) -> Card:
         allow_outside: labels may lie anywhere (a person's own ``--card FILE``; never for a served folder).
 
     Raises:
-        InvalidRequest: unreadable, no TOML, or a key that is unknown or wrong. The field is the key's path
-            in the card; the message names the file without its folder.
+        InvalidRequest: unreadable, larger than 1 MB, no TOML, or a key that is unknown or wrong. The field is the
+            key's path in the card; the message names the file without its folder.
     """
     path = Path(path)
     try:
-        mapping = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        mapping = tomllib.loads(read_text(path, MOST_BYTES))
+    except WrongError as wrong:
+        raise InvalidRequest("card", str(wrong)) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest("card", f"{path.name} is not valid TOML: {error}") from error
     except OSError as error:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import stat
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from graph_tools.errors import InvalidRequest, nearest
@@ -15,6 +18,28 @@ MAX_SIDE = 8192
 
 class WrongError(Exception):
     """What is wrong with a value; :func:`check_table` adds the key and the card."""
+
+
+def read_text(path: Path, most: int) -> str:
+    """The UTF-8 text of a regular file of at most ``most`` bytes, without a byte-order mark.
+
+    Raises:
+        WrongError: a device, pipe or folder, or a larger file; nothing of it is read.
+        OSError: it cannot be read.
+        UnicodeDecodeError: it is no UTF-8.
+    """
+
+    def open_now(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe without a writer would wait
+
+    with open(path, "rb", opener=open_now) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise WrongError(f"{path.name} is no regular file")
+        data = b"" if found.st_size > most else file.read(most + 1)
+    if found.st_size > most or len(data) > most:
+        raise WrongError(f"{path.name} is larger than {most >> 20} MB")
+    return data.decode("utf-8-sig")
 
 
 def check_table(

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from graph_tools.errors import InvalidRequest, UnknownValue
+from service.models.card_fields import WrongError, read_text
+
+MOST_BYTES = 16 << 20
 
 _SYNSET = re.compile(r"n\d{8}$")
 _LISTS = ("id2label", "labels", "classes", "class_names", "names", "target_labels_space")
@@ -29,7 +32,7 @@ def read_labels(file: str, folder: Path, where: str, *, allow_outside: bool = Fa
         allow_outside: whether ``file`` may lie outside ``folder``.
 
     Raises:
-        InvalidRequest: field ``labels``: outside, unreadable, or not labels.
+        InvalidRequest: field ``labels``: outside, unreadable, no regular file, larger than 16 MB, or not labels.
     """
     path = folder / file
     if not allow_outside and not _inside(path, folder):
@@ -37,8 +40,10 @@ def read_labels(file: str, folder: Path, where: str, *, allow_outside: bool = Fa
             "labels", f"{file!r} is not in the card's folder; put the labels beside the card (card {where})"
         )
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, MOST_BYTES)
         return checked_labels(_from_json(json.loads(text)) if path.suffix == ".json" else _lines(text), where)
+    except WrongError as wrong:
+        raise InvalidRequest("labels", f"{wrong} (card {where})") from None
     except OSError as error:
         raise InvalidRequest("labels", f"{Path(file).name} cannot be read: {error.strerror} (card {where})") from error
     except (ValueError, RecursionError) as error:  # JSON and UTF-8 errors are ValueErrors

@@ -107,6 +107,16 @@ def framed(picture: Image.Image) -> Image.Image:
     return out
 
 
+def letterboxed(picture: Image.Image, least: tuple[int, int]) -> Image.Image:
+    """``picture`` in the middle of a pale area where it is lower or narrower than ``least`` (height, width)."""
+    height, width_ = max(picture.height, least[0]), max(picture.width, least[1])
+    if (width_, height) == picture.size:
+        return picture
+    out = Image.new("RGB", (width_, height), TRACK)
+    out.paste(picture, ((width_ - picture.width) // 2, (height - picture.height) // 2))
+    return out
+
+
 def empty(size: tuple[int, int], text: str) -> Image.Image:
     """A pale rectangle of (height, width) that says why there is nothing to see."""
     out = Image.new("RGB", (size[1], size[0]), TRACK)

@@ -64,7 +64,7 @@ def _grid(values: Array, activations: LayerActivations, names: list[int], column
     height, width_ = values.shape[1:]
     longest = max(height, width_)
     factor = CELL / longest if longest > CELL else CELL // longest
-    size = (max(1, round(height * factor)), max(1, round(width_ * factor)))
+    size = (max(3, round(height * factor)), max(3, round(width_ * factor)))  # 3: a hairline on both sides
     cells = [_cell(values[i], f"{c}", number(float(activations.energy[i])), signed, size) for i, c in enumerate(names)]
     rows = [beside(cells[i : i + columns], _GAP) for i in range(0, len(cells), columns)]
     return stack(rows, _GAP)

@@ -52,7 +52,7 @@ def legend_bar(scale: Scale, width: int, size: int = SMALL, names: tuple[str, st
     draw = ImageDraw.Draw(picture)
     draw.rectangle((0, 0, width - 1, BAR_HEIGHT - 1), fill=TRACK, outline=HAIRLINE)
     if not scale.flat:
-        picture.paste(Image.fromarray(ramp(scale.signed, width - 2, BAR_HEIGHT - 2)), (1, 1))
+        picture.paste(Image.fromarray(ramp(scale.signed, max(1, width - 2), BAR_HEIGHT - 2)), (1, 1))
     left, middle, right = legend_texts(scale, names)
     y = BAR_HEIGHT + 3
     if text_width(left + middle + right, size) + 2 * size > width:  # too narrow: the numbers alone

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw
 
 from graph_tools.errors import InvalidRequest
-from service.pictures.charts import as_bars, empty, framed, tensor_picture
+from service.pictures.charts import as_bars, empty, framed, letterboxed, tensor_picture
 from service.pictures.layout import beside, lines_block, page, stack
 from service.pictures.legend import legend_bar
 from service.pictures.predictions import draw_mark, predictions_block
@@ -32,6 +32,7 @@ from service.types import Attribution, ItemResult, ResolvedTarget
 
 IN_A_ROW = 6  # pictures side by side before a new row begins
 _NARROW = 150  # narrowest column: room for a legend and a label
+_LEAST = (24, _NARROW)  # height and width a photo is letterboxed to
 
 
 def explanation_picture(
@@ -146,7 +147,7 @@ def _input_column(photo: Photo, head_rows: int) -> Image.Image:
     height, width_ = photo.geometry.original
     lines = [("Input", HEAD, INK), (f"{width_} x {height} pixels", SMALL, MUTED)]
     head = lines_block(lines, _column_width(photo, 0), bold_first=True, rows=max(2, head_rows))
-    return stack([head, Image.fromarray(photo.pixels)])
+    return stack([head, letterboxed(Image.fromarray(photo.pixels), _LEAST)])
 
 
 def _map_column(
@@ -155,7 +156,7 @@ def _map_column(
     limit = _column_width(photo, box)
     scale = map_scale(attribution)
     if photo:
-        picture, axes = framed(map_over(photo, attribution, scale, alpha=alpha)), ""
+        picture, axes = framed(letterboxed(map_over(photo, attribution, scale, alpha=alpha), _LEAST)), ""
     else:
         picture, axes = tensor_picture(attribution.values, scale, box)
     target = attribution.target

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from PIL import Image, ImageDraw
 
 from graph_tools.errors import InvalidRequest
-from service.pictures.charts import framed
+from service.pictures.charts import framed, letterboxed
 from service.pictures.layout import beside, lines_block, page, stack
 from service.pictures.legend import ramp
 from service.pictures.panel import target_block, words
@@ -31,6 +31,7 @@ _SIZES = (25, 16, 14)  # title, line under it, small print
 _GAP = 10  # between maps of one method
 _GROUP = 26  # between methods
 _PREDICTIONS = 236
+_LEAST = (48, 24)  # height and width a photo is letterboxed to: more than the tag of a flat map
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def _row(row: SheetRow, box: int) -> Image.Image:
     if photo is None:
         raise InvalidRequest("rows", f"{row.name!r} has no image; a contact sheet needs the caller's image")
     name = lines_block([(row.name, _TEXT, MUTED)], box)
-    groups = [stack([name, _centred(Image.fromarray(photo.pixels), box)])]
+    groups = [stack([name, _centred(letterboxed(Image.fromarray(photo.pixels), _LEAST), box)])]
     for item in items:
         maps = [_map(photo, a, row.outlines.get(a.target.index), box) for a in item.attributions]
         groups.append(beside(maps, _GAP))
@@ -128,7 +129,7 @@ def _row(row: SheetRow, box: int) -> Image.Image:
 def _map(photo: Photo, attribution: Attribution, outline: Array | None, box: int) -> Image.Image:
     scale = map_scale(attribution)
     name = target_block(attribution.target, box, _TEXT)
-    picture = map_over(photo, attribution, scale, outline=outline)
+    picture = letterboxed(map_over(photo, attribution, scale, outline=outline), _LEAST)
     if scale.flat:
         _tag(picture, "flat: nothing to see")
     return stack([name, _centred(framed(picture), box)])

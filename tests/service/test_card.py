@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -277,3 +278,23 @@ def test_cards_of_the_real_models(model: zoo.Model, tmp_path: Path) -> None:
     assert len(card.labels) == model.classes
     for picture in model.pictures:
         match(card.labels, picture.top)
+
+
+def test_only_regular_files_of_a_sensible_size_are_read(tmp_path: Path) -> None:
+    card = tmp_path / "card.toml"
+    os.mkfifo(tmp_path / "pipe.txt")
+    for name, said in (("/dev/zero", "zero is no regular file"), ("pipe.txt", "no regular file")):
+        card.write_text(f'labels = "{name}"')
+        with pytest.raises(InvalidRequest, match=f"labels: .*{said}"):
+            read_card(card, allow_outside=True)
+    with (tmp_path / "big.txt").open("wb") as file:
+        file.truncate((16 << 20) + 1)
+    card.write_text('labels = "big.txt"')
+    with pytest.raises(InvalidRequest, match=r"labels: big\.txt is larger than 16 MB"):
+        read_card(card)
+    with card.open("wb") as file:
+        file.truncate((1 << 20) + 1)
+    with pytest.raises(InvalidRequest, match=r"card: card\.toml is larger than 1 MB"):
+        read_card(card)
+    with pytest.raises(InvalidRequest, match=r"card: zero is no regular file"):
+        read_card("/dev/zero")

@@ -86,7 +86,9 @@ def test_rgb_of_grey_and_transparent_images() -> None:
         rgb(np.zeros((2, 2, 3), np.float32))
 
 
-@pytest.mark.parametrize(("height", "width_"), [(224, 224), (606, 517), (28, 28), (60, 300), (1, 500)])
+@pytest.mark.parametrize(
+    ("height", "width_"), [(224, 224), (606, 517), (28, 28), (60, 300), (1, 500), (500, 1), (4000, 3)]
+)
 @pytest.mark.parametrize("count", [0, 1, 2, 5, 9])
 def test_panels_of_all_shapes(height: int, width_: int, count: int) -> None:
     maps = tuple(Attribution(blob(14, 14) * (-1) ** i, target(i), signed=i % 2 == 1) for i in range(count))
@@ -105,6 +107,24 @@ def test_panel_shows_the_input_and_the_map_at_the_same_height() -> None:
     rows, columns = np.flatnonzero(grey.any(axis=1)), np.flatnonzero(grey.any(axis=0))
     assert (len(rows), len(columns)) == (BOX, 2 * BOX - 2)  # the map has a hairline around it
     assert rows[-1] - rows[0] == BOX - 1
+
+
+@pytest.mark.parametrize(("height", "width_"), [(4000, 3), (3, 4000)])
+def test_thin_photos_are_seen_in_panels_and_sheets(height: int, width_: int) -> None:
+    image = np.full((height, width_, 3), (10, 200, 30), np.uint8)
+    item = ItemResult((Attribution(np.zeros((7, 7), np.float32), target(), layer="conv"),), original=image)
+    panel = np.asarray(explanation_picture(item, model="m", method="grad_cam"))
+    sheet = np.asarray(contact_sheet([SheetRow("One", {"grad_cam": item})], box=160))
+    for picture, longest in ((panel, BOX), (sheet, 160)):
+        seen = (picture == (10, 200, 30)).all(axis=2)
+        assert seen.sum() >= 1.8 * longest - 24  # the input and the map; a sheet's tag covers the end of a tall one
+
+
+def test_channels_of_a_thin_layer_show_their_values() -> None:
+    values = np.linspace(0, 1, 2 * 400, dtype=np.float32).reshape(2, 400, 1)
+    layer = LayerActivations("conv", values, np.arange(2), np.ones(2), 0.0, 2)
+    pixels = np.asarray(channel_grid(layer)).reshape(-1, 3)
+    assert len(np.unique(pixels[np.ptp(pixels.astype(int), axis=1) > 60], axis=0)) > 20  # colours, not the frame alone
 
 
 def test_panel_chooses_maps_and_refuses_others() -> None:

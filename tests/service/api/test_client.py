@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +75,26 @@ def test_targets_of_every_kind() -> None:
         Target(Selector(rank=2)),
     )
     assert as_targets(()) == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ([3.9], "targets[0]"),
+        (3.0, "targets[0]"),
+        ([1, True], "targets[1]"),
+        ([None], "targets[0]"),
+        ([(1, 2.5)], "targets[0].minus"),
+        ([(1, 2, 3)], "targets[0]"),
+        (np.array([1.5]), "targets[0]"),
+    ],
+)
+def test_what_is_no_class_is_refused(client: Client, given: Any, field: str) -> None:
+    with pytest.raises(ValueError, match="is no"):
+        as_targets(given)
+    with pytest.raises(ServiceError) as caught:
+        client.explain("net", b"x", targets=given)
+    assert (caught.value.code, caught.value.field) == ("INVALID_ARGUMENT", field)
 
 
 def test_parameters_from_both_ways() -> None:

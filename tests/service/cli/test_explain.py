@@ -178,3 +178,12 @@ def test_a_time_budget_gives_what_there_is_and_says_so(run: Run, photo: Path) ->
     assert done.code == 0, done.err
     assert "note: the time was up" in done.err
     assert json.loads(Path("m.json").read_text())["truncated"] is True
+
+
+@pytest.mark.parametrize("size", [(3, 4000), (4000, 3)])
+def test_pictures_of_extreme_shapes(run: Run, size: tuple[int, int]) -> None:
+    Image.new("RGB", size, "green").save("long.png")
+    for method in ("saliency", "grad_cam", "activations"):
+        done = run("explain", SCENES, "long.png", "-m", method, *CPU)
+        assert done.code == 0, done.err
+        assert Path(f"long.{method}.png").is_file()

@@ -7,6 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from service.commands import options
@@ -39,6 +40,14 @@ CPU = ("--provider", "cpu")
         (["photo.png", "-m", "saliency", "-t", "top13"], "--target: rank 13 is out of range: 1 to 12"),
         (["photo.png", "-m", "saliency", "-t", ""], "--target: is empty"),
         (["photo.png", "-m", "saliency", "--minus", "99"], "--minus: class 99 is out of range: 0 to 11"),
+        (["photo.png", "-m", "saliency", "-t", "0", "--minus", "1", "--minus", "2"], "--minus: is given twice"),
+        (["photo.png", "-m", "saliency", "-t", "0", "--minus", "0"], "--minus: '0' is the target itself"),
+        (["photo.png", "-m", "saliency", "-t", "1", "-t", "0", "--minus", "Star"], "--minus: 'Star' is the target"),
+        (["photo.png", "-m", "predict", "-t", "1"], "--target: method predict has no target"),
+        (["photo.png", "-m", "activations", "--minus", "1"], "--minus: method activations has no target"),
+        (["photo.png", "-m", "saliency", "--seed", "-1"], "--seed: -1 is out of range: 0 to 2^63 - 1"),
+        (["photo.png", "-m", "saliency", "--threads", "257"], "'--threads': it must be less than or equal to 256"),
+        (["photo.png", "-m", "occlusion", "--set", "value=5"], "--set: value is only used with baseline=value"),
         (["photo.png", "-m", "occlusion", "--set", "patch"], "--set: 'patch' is not name=value"),
         (["photo.png", "-m", "occlusion", "--set", "patch=0"], "occlusion.patch[0]: 0 is out of range"),
         (["photo.png", "-m", "occlusion", "--set", "patch=big"], "occlusion.patch[0]: 'big' is not an int"),
@@ -47,16 +56,24 @@ CPU = ("--provider", "cpu")
         (["photo.png", "-m", "saliency", "-o", "x.jpg"], "-o: 'x.jpg': end it in .png (picture)"),
         (["photo.png", "-m", "saliency", "-o", "photo.png"], "-o: 'photo.png' would overwrite an input"),
         (["photo.png", "-m", "saliency", "-o", "photo.png/x.png"], "-o: 'photo.png/x.png' cannot be written"),
+        (["photo.png", "-m", "saliency", "-o", "d/{name}_{x}.png"], "there is no {x}; use {name} and {method}"),
+        (["none.npy", "-m", "saliency"], "none.npy: 'image' is [0, 3, 128, 128], without a row"),
+        (["number.npy", "-m", "saliency"], "number.npy: 'image' is one number without a batch axis"),
+        (["none.npz", "-m", "saliency"], "none.npz: is empty"),
         (["photo.png", "copy.png", "-m", "saliency", "-o", "x.png"], "-o: 2 inputs make 2 pictures"),
         (["photo.png", "-m", "saliency", "--max-seconds", "0"], "--max-seconds: 0 is out of range"),
-        (["photo.png", "-m", "saliency", "--preset", "caffe"], "Invalid value for '--preset'"),
+        (["photo.png", "-m", "saliency", "--preset", "caffe"], "Invalid value for '--preset': 'caffe' is not one of"),
         (["photo.png", "-m", "saliency", "--card", "no.toml"], "no.toml cannot be read"),
         (["photo.png", "-m", "saliency", "--card", "bad.toml"], "bad.toml"),
+        (["photo.png", "-m", "saliency", "--card", "/dev/zero"], "zero is no regular file"),
         (["photo.png", "-m", "saliency", "--bogus"], "No such option: --bogus"),
     ],
 )
 def test_wrong_calls(run: Run, photo: Path, args: list[str], said: str) -> None:
     Path("empty").mkdir()
+    np.save("none.npy", np.zeros((0, 3, 128, 128), np.float32))
+    np.save("number.npy", np.float32(1))
+    np.savez("none.npz")
     Path("text.png").write_text("hello")
     Path("bad.toml").write_text("labls = []")
     Path("copy.png").write_bytes(photo.read_bytes())
@@ -187,3 +204,26 @@ def test_version_and_module(run: Run) -> None:
         [sys.executable, "-m", "service.cli", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("onnx-explain 0.")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--log-level", "foo"], "Invalid value for '--log-level': 'foo' is not one of"),
+        (["--threads", "99999"], "Invalid value for '--threads': it must be less than or equal to 256"),
+    ],
+)
+def test_wrong_options_of_serve(run: Run, args: list[str], said: str) -> None:
+    done = run("serve", "--models", ".", *args)
+    assert done.code == 2
+    assert said in done.error
+
+
+@pytest.mark.parametrize("command", [[], ["explain"], ["inspect"], ["serve"], ["demo"]])
+def test_help_reads_well(run: Run, command: list[str]) -> None:
+    done = run(*command, "--help")
+    assert done.code == 0
+    for noise in ("\\b", "\b", "<bool>", "9223372036854775807"):
+        assert noise not in done.out
+    examples = [line.strip() for line in done.out.splitlines() if line.strip().startswith("onnx-explain ")]
+    assert len(examples) >= (0 if command == ["demo"] else 3)

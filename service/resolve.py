@@ -49,9 +49,8 @@ def _tensor(array: Array, want: TensorInfo, field: str) -> Array:
             raise InvalidRequest(f"{field}.dtype", f"{want.name!r} is {kind}, but the model takes {want.dtype}")
         with np.errstate(over="ignore"):  # what overflows is refused below
             array = array.astype(want.dtype)
-    fits = (
-        not want.shape
-        or len(array.shape) == len(want.shape)
+    fits = not want.shape or (
+        len(array.shape) == len(want.shape)
         and all(not isinstance(w, int) or w == s for w, s in list(zip(want.shape, array.shape, strict=True))[1:])
     )
     if not fits or not array.size:

@@ -80,6 +80,9 @@ class LoadedModel:
         self._gradient_errors: dict[str, ExplainError | None] = {}
         self.labels = card.labels or classes.labels(self.tail.keys)
         self._check_labels()
+        if self.image is not None and None in (self.image.height, self.image.width):
+            height, width = self.input_size()
+            self.image_notes.append(f"the file takes any size: {width} x {height} assumed; give input.size in the card")
         if self.tail.averaged:
             self.notes.append("scores are means over the positions of the output, and no probabilities")
         if len(self.served.session.inputs) > 1:

@@ -120,6 +120,14 @@ def test_tokens_are_no_map(add):
     assert find.default_layer(loaded, find.head(loaded)) == "patches"
 
 
+def test_an_open_image_size_is_assumed_aloud(add):
+    nodes = [helper.make_node("GlobalAveragePool", ["x"], ["g"]), helper.make_node("Flatten", ["g"], ["y"])]
+    proto = model(nodes, [tensor("x", ["N", 3, "H", "W"])], [tensor("y", ["N", 3])])
+    image = RNG.integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    said = _explain(add(proto), "predict", images=(image,)).notes
+    assert any("224 x 224 assumed" in note for note in said)
+
+
 def test_a_text_output_has_no_scores(add):
     node = helper.make_node("Gather", ["words", "i"], ["y"])
     graph = helper.make_graph(

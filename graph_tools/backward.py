@@ -17,7 +17,7 @@ from graph_tools.errors import UnsupportedGradient
 from graph_tools.expand import expand
 from graph_tools.reverse import FLOATS as FLOATS
 from graph_tools.reverse import Reverse
-from graph_tools.vjp.table import INTEGER_CARRIERS, VJPS, Rule, Table, find_rule, operator_name, zero
+from graph_tools.vjp.table import INTEGER_CARRIERS, VJPS, Table, find_rule, operator_name, zero
 
 BLACK_BOX = "black-box methods (occlusion, predict) work on this model"
 
@@ -225,11 +225,6 @@ def _explain_nothing(path: _Path, seeds: Mapping[ir.Value, ir.Value], wrt: Seque
             operator=operator_name(node),
             node=node.name or "",
         )
-
-
-def rule_for(node: ir.Node, index: int) -> Rule | None:
-    """The default table's rule for this input (public for `values` and the documentation)."""
-    return find_rule(VJPS, node, index)
 
 
 def check_path(model: ir.Model, target: str, wrt: str) -> None:

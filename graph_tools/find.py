@@ -245,17 +245,10 @@ def default_layer(model: ir.Model, end: Head) -> str | None:
 
 
 def _spatial(v: ir.Value, axes: dict[str, int]) -> bool:
-    """Has space: some dimension besides batch and channels is more than 1 or unknown.
-
-    Of three dimensions only those whose channel axis is known count: [N, tokens, features] is no map.
+    """A float value with space. Of three dimensions only those whose channel axis is known count: [N, tokens,
+    features] is no map.
     """
-    known = dims(v)
-    if v.dtype not in FLOATS or known is None or not 3 <= len(known) <= 5:
-        return False
-    if len(known) == 3 and v.name not in axes:
-        return False
-    channel = axes.get(v.name or "", 1)
-    return any(d != 1 for i, d in enumerate(known) if i not in (0, channel))
+    return v.dtype in FLOATS and _carries_space(v, axes) and (rank(v) != 3 or v.name in axes)
 
 
 def _is_class_map(model: ir.Model, layer: ir.Value, logits: ir.Value, end: Head, axes: dict[str, int]) -> bool:
@@ -285,6 +278,7 @@ def _step_back(layer: ir.Value, axes: dict[str, int]) -> ir.Value:
 
 
 def _carries_space(v: ir.Value, axes: dict[str, int]) -> bool:
+    """Some dimension besides batch and channels is more than 1 or unknown (of any dtype: quantised values too)."""
     known = dims(v)
     if known is None or not 3 <= len(known) <= 5:
         return False

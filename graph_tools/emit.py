@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,18 @@ class Emitter:
         self._count = 0
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
         self._shapes: dict[ir.Value, ir.Value] = {}
+        self._before: ir.Node | None = None
+        self.made: set[str | None] = set()
+
+    @contextmanager
+    def before(self, node: ir.Node) -> Iterator[None]:
+        """Emit in front of ``node``, in its own (sub)graph, under its name; ``made`` holds what was emitted."""
+        was = self._before, self._prefix, self._shapes, self.made
+        self._before, self._prefix, self._shapes, self.made = node, f"{node.name}/", {}, set()
+        try:
+            yield
+        finally:
+            self._before, self._prefix, self._shapes, self.made = was
 
     def __getattr__(self, op_type: str) -> Callable[..., Any]:
         """``b.Relu`` is the function that appends a Relu node."""
@@ -135,9 +148,18 @@ class Emitter:
         node.name = self.fresh(f"{op_type}_node")
         for out in node.outputs:
             out.name = self.fresh(op_type)
-        self.graph.append(node)
+        if self._before is None:
+            self.graph.append(node)
+        else:
+            (self._before.graph or self.graph).insert_before(self._before, node)
+        self.made.update(out.name for out in node.outputs)
         infer_node(node, self.graph.opset_imports)
         return node.outputs[0] if outputs == 1 else tuple(node.outputs)
+
+
+def operator_name(node: ir.Node) -> str:
+    """``Conv``, or ``com.microsoft::Gelu`` outside ai.onnx."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
 
 
 def static_shape(v: ir.Value) -> tuple[int, ...] | None:

@@ -7,15 +7,18 @@ import onnx.inliner
 import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
-from graph_tools.emit import infer_node
+from graph_tools.emit import Emitter, infer_node
+from graph_tools.lowering.table import lower
 
 
 def expand(model: ir.Model, node: ir.Node) -> bool:
-    """Replace ``node`` by its ONNX function body, where the standard defines one.
+    """Replace ``node`` by its body: ours (``graph_tools.lowering``), else the one that the standard defines.
 
     Returns:
         False where there is no body (the graph is unchanged).
     """
+    if lower(Emitter(model), node):
+        return True
     inlined = _body(model, node)
     if inlined is None:
         return False

@@ -22,8 +22,10 @@ from onnx_ir.passes.common import (
     ShapeInferencePass,
 )
 
+import graph_tools.lowering  # noqa: F401  fills the table
 from graph_tools import lift, parity
 from graph_tools.errors import UnsupportedModel
+from graph_tools.lowering.table import lower_fused
 
 Source = str | os.PathLike[str] | bytes | onnx.ModelProto | ir.Model
 Runner = Callable[[onnx.ModelProto, Path | None, Mapping[str, Any]], Sequence[Any]]
@@ -166,6 +168,8 @@ def _to_ir(proto: onnx.ModelProto, folder: Path | None) -> ir.Model:
         raise UnsupportedModel("the graph has a cycle") from error
     _name_nodes(model)
     infer(model)
+    if lower_fused(model):
+        infer(model)
     model.ir_version = min(max(model.ir_version, 8), 13)
     model.meta[_LOADED] = True
     return model

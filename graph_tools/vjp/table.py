@@ -17,6 +17,8 @@ from typing import Any
 
 import onnx_ir as ir
 
+from graph_tools.emit import operator_name
+
 Rule = Callable[..., ir.Value | None]
 Key = tuple[str, int]
 Table = Mapping[Key, Rule]
@@ -56,11 +58,6 @@ def carries_integers(*operators: str) -> None:
     only moves, selects or averages elements.
     """
     INTEGER_CARRIERS.update(operators)
-
-
-def operator_name(node: ir.Node) -> str:
-    """``Conv``, or ``com.microsoft::Gelu`` outside ai.onnx."""
-    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
 
 
 def find_rule(table: Table, node: ir.Node, index: int) -> Callable[..., ir.Value | None] | None:

@@ -1,0 +1,3 @@
+"""Bodies in standard operators, one file per family; importing the package fills the table."""
+
+from __future__ import annotations

@@ -6,20 +6,24 @@ broadcast cotangent back to its operand's shape, dtypes, and expanding operators
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
 import graph_tools.vjp  # noqa: F401  fills the table
-from graph_tools import batching
+from graph_tools import batching, scopes, sequences
 from graph_tools import model as models
+from graph_tools.blame import blamed
+from graph_tools.emit import Emitter
 from graph_tools.errors import UnsupportedGradient
 from graph_tools.expand import expand
+from graph_tools.folding import known_array
+from graph_tools.lowering.table import lower
+from graph_tools.path import BLACK_BOX, Path
+from graph_tools.refine import refine
 from graph_tools.reverse import FLOATS as FLOATS
 from graph_tools.reverse import Reverse
-from graph_tools.vjp.table import INTEGER_CARRIERS, VJPS, Table, find_rule, operator_name, zero
-
-BLACK_BOX = "black-box methods (occlusion, predict) work on this model"
+from graph_tools.vjp.table import SAMPLERS, SCOPED, VJPS, Inner, Seed, Table, find_rule, operator_name
 
 
 def backward(
@@ -39,7 +43,7 @@ def backward(
         wrt: values whose cotangents are wanted; several may lie on one path.
         overlay: rules laid over the table.
         repeat: int64 scalar K: K cotangents per row share one forward pass, rows of one input adjacent. Values whose
-            axis 0 is the batch are then repeated where a rule reads them.
+            axis 0 is the batch are then repeated where a rule reads them. Not through If, Loop and Scan.
         form: ``cpu`` or ``cuda``, where a rule has two forms.
 
     Returns:
@@ -49,155 +53,114 @@ def backward(
         UnsupportedGradient: a path meets an operator without rule and body, or every path ends in non-float values.
     """
     table: Table = {**VJPS, **overlay} if overlay else VJPS
-    path = _expand_ruleless(model, seeds, wrt, table)
+    prepare(model)
+    path = _expand_ruleless(model, model.graph, seeds, wrt, table)
     b = Reverse(model, repeat, batching.batch_values(model) if repeat is not None else frozenset(), form)
-    cts: dict[ir.Value, list[ir.Value]] = {}
-    for v, seed in seeds.items():
-        cts.setdefault(v, []).append(seed)
-    for node in reversed(path.nodes):
-        arrived = [_total(b, cts, out) for out in node.outputs]
-        if all(ct is None for ct in arrived):
-            continue
-        for index, x in enumerate(node.inputs):
-            if x is None or x not in path.values or (node, index) in path.dead:
-                continue
-            rule = find_rule(table, node, index)
-            ct = None if rule is None else rule(b, node, *arrived)
-            if ct is not None:
-                cts.setdefault(x, []).append(b.fit(ct, x))
-    found = [_total(b, cts, v) for v in wrt]
+    found = _walk(b, path, list(seeds.items()), wrt, table)
     if all(ct is None for ct in found):
         _explain_nothing(path, seeds, wrt)
     return found
 
 
-class _Path:
-    """What lies between ``wrt`` and the seeds: nodes in forward order, values that carry a derivative, dead edges."""
+def prepare(model: ir.Model, b: Emitter | None = None) -> None:
+    """Make control flow and sequences ready for the walk, values of the main graph unchanged.
 
-    def __init__(self, nodes: list[ir.Node], values: set[ir.Value], dead: set[tuple[ir.Node, int]]) -> None:
-        self.nodes, self.values, self.dead = nodes, values, dead
-        self.ruleless: list[tuple[ir.Node, int]] = []
-        self.blocked: list[ir.Node] = []  # a float path ends here in a non-float value
+    Constants of bodies move to the main graph, an If with a constant condition becomes its branch, sequences whose
+    elements are known become tensors, and bodies get types and shapes.
+    """
+    if not any(scopes.subgraphs(node) or "Sequence" in node.op_type for node in model.graph):
+        return
+    b = b or Emitter(model)
+    for node in list(model.graph.all_nodes()):
+        if node.op_type == "SequenceMap" and node.graph is not None:
+            expand(model, node, b)
+    scopes.hoist_constants(b)
+    while _choose_branches(model, b):
+        models.infer(model)  # a branch may hold the next If
+    sequences.resolve(b)
+    refine(model, changed=True)
+
+
+def _choose_branches(model: ir.Model, b: Emitter) -> bool:
+    """Put branches in place of the If nodes that always take them; whether there were any."""
+    found = False
+    for node in [n for n in model.graph.all_nodes() if n.op_type == "If"]:
+        if node.graph is not None:
+            found |= lower(b, node, _chosen_branch)
+    return found
+
+
+def _chosen_branch(b: Emitter, node: ir.Node) -> tuple[ir.Value | None, ...] | None:
+    """An If whose condition follows from constants and known shapes computes its branch."""
+    condition = known_array(node.inputs[0])
+    if condition is None:
+        return None
+    branches = scopes.subgraphs(node)
+    return tuple(scopes.copy_of(b, branches[0] if condition.item() else branches[1], []))
+
+
+def _walk(
+    b: Reverse, path: Path, seeds: Sequence[Seed], wrt: Sequence[ir.Value], table: Table
+) -> list[ir.Value | None]:
+    """Emit the cotangents of everything on ``path``; those of ``wrt``."""
+
+    def walk_inside(seeds: Sequence[Seed], wrt: Sequence[ir.Value]) -> list[ir.Value | None]:
+        inner = _expand_ruleless(b.model, b.scope, [v for v, _ in seeds], wrt, table, b)
+        return _walk(b, inner, seeds, wrt, table)
+
+    cts: dict[ir.Value, list[ir.Value]] = {}
+    for v, seed in seeds:
+        cts.setdefault(v, []).append(seed)
+    for node in reversed(path.nodes):
+        arrived = [_total(b, cts, out) for out in node.outputs]
+        if all(ct is None for ct in arrived):
+            continue
+        scoped = SCOPED.get(operator_name(node))
+        if scoped is not None:
+            with blamed(node):
+                for captured, total in scoped(b, node, Inner(path.live, walk_inside), *arrived):
+                    cts.setdefault(captured, []).append(total)
+            continue
+        for index, x in enumerate(node.inputs):
+            if x is None or x not in path.values or (node, index) in path.dead:
+                continue
+            rule = find_rule(table, node, index)
+            with blamed(node, index):
+                ct = None if rule is None else rule(b, node, *arrived)
+                if ct is not None:
+                    cts.setdefault(x, []).append(b.fit(ct, x))
+    return [_total(b, cts, v) for v in wrt]
 
 
 def _expand_ruleless(
-    model: ir.Model, seeds: Mapping[ir.Value, ir.Value], wrt: Sequence[ir.Value], table: Table
-) -> _Path:
-    """Replace ruleless nodes on the path by their ONNX function bodies until every node has its rules."""
+    model: ir.Model,
+    graph: ir.Graph,
+    seeds: Mapping[ir.Value, ir.Value] | Sequence[ir.Value],
+    wrt: Sequence[ir.Value],
+    table: Table,
+    b: Emitter | None = None,
+) -> Path:
+    """Replace ruleless nodes on the path by their bodies until every node has its rules."""
     while True:
-        path = _find_path(model, seeds, wrt, table)
+        path = Path(graph, list(seeds), wrt, table)
         if not path.ruleless:
             return path
-        for node in dict.fromkeys(n for n, _ in path.ruleless):
-            index = next(i for n, i in path.ruleless if n is node)
-            if not expand(model, node):
+        b = b or Emitter(model)
+        first: dict[ir.Node, int] = {}
+        for node, index in path.ruleless:
+            first.setdefault(node, index)
+        for node, index in first.items():
+            with blamed(node, index):
+                expanded = expand(model, node, b)
+            if not expanded:
                 raise UnsupportedGradient(
                     f"operator {operator_name(node)} (node {node.name!r}) has no gradient rule for input {index} "
                     f"({node.inputs[index].name!r}); {BLACK_BOX}",  # type: ignore[union-attr]
                     operator=operator_name(node),
                     node=node.name or "",
                 )
-
-
-def _find_path(model: ir.Model, seeds: Mapping[ir.Value, ir.Value], wrt: Sequence[ir.Value], table: Table) -> _Path:
-    needed = ancestors(seeds)
-    carry: set[ir.Value] = set(wrt)
-    nodes, dead, ruleless, blocked, capturing = [], set(), [], [], []
-    for node in model.graph:
-        if node not in needed:
-            continue
-        captured = _captured(node) & carry
-        live = False
-        for index, x in enumerate(node.inputs):
-            if x is None or x not in carry:
-                continue
-            rule = find_rule(table, node, index)
-            if rule is zero:
-                dead.add((node, index))
-                continue
-            outputs = [o for o in node.outputs if _carries(node, o)]
-            if not outputs:
-                blocked.append(node)
-                dead.add((node, index))
-                continue
-            live = True
-            carry.update(outputs)
-            if rule is None:
-                ruleless.append((node, index))
-        if captured and (outputs := [o for o in node.outputs if _carries(node, o)]):
-            carry.update(outputs)
-            capturing.append((node, min(v.name or "" for v in captured)))
-        if live:
-            nodes.append(node)
-    path = _Path(nodes, carry, dead)
-    for node, name in capturing:
-        if _reaches(node, seeds, path):
-            raise UnsupportedGradient(
-                f"operator {node.op_type} (node {node.name!r}) reads {name!r} inside its subgraph, through which no "
-                f"gradient is built; {BLACK_BOX}",
-                operator=node.op_type,
-                node=node.name or "",
-            )
-    path.ruleless = [(n, i) for n, i in ruleless if _reaches(n, seeds, path)]
-    path.blocked = blocked
-    return path
-
-
-def ancestors(targets: Collection[ir.Value]) -> set[ir.Node]:
-    """All nodes that any of ``targets`` is computed from."""
-    seen: set[ir.Node] = set()
-    stack = [p for v in targets if (p := v.producer()) is not None]
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        read = (*node.inputs, *_captured(node))
-        stack.extend(p for v in read if v is not None and (p := v.producer()) is not None and p not in seen)
-    return seen
-
-
-def _reaches(node: ir.Node, seeds: Mapping[ir.Value, ir.Value], path: _Path) -> bool:
-    """Whether a live path leads from ``node`` to a seed (a ruleless node on a dead branch does no harm)."""
-    seen: set[ir.Node] = set()
-    stack = [node]
-    while stack:
-        current = stack.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        for out in current.outputs:
-            if out in seeds:
-                return True
-            stack.extend(user for user, index in out.uses() if out in path.values and (user, index) not in path.dead)
-    return False
-
-
-def _captured(node: ir.Node) -> set[ir.Value]:
-    """Outer values that the node's subgraphs read."""
-    found: set[ir.Value] = set()
-    for attribute in node.attributes.values():
-        graphs = (
-            [attribute.as_graph()]
-            if attribute.type == ir.AttributeType.GRAPH
-            else list(attribute.as_graphs())
-            if attribute.type == ir.AttributeType.GRAPHS
-            else []
-        )
-        for graph in graphs:
-            inner = {v for n in graph.all_nodes() for v in n.outputs} | set(graph.inputs)
-            inner |= set(graph.initializers.values())
-            used = {v for n in graph.all_nodes() for v in n.inputs if v is not None} | set(graph.outputs)
-            found |= used - inner
-    return found
-
-
-def _carries(node: ir.Node, out: ir.Value) -> bool:
-    """Whether a derivative may flow through ``out``: floats, and quantised values."""
-    if out.dtype is None or out.dtype in FLOATS:
-        return True
-    quantised = out.dtype.is_integer() or out.dtype.is_floating_point()  # 8-bit floats too
-    return quantised and operator_name(node) in INTEGER_CARRIERS
+        if graph is model.graph:
+            prepare(model, b)
 
 
 def _total(b: Reverse, cts: dict[ir.Value, list[ir.Value]], v: ir.Value) -> ir.Value | None:
@@ -206,22 +169,19 @@ def _total(b: Reverse, cts: dict[ir.Value, list[ir.Value]], v: ir.Value) -> ir.V
     if not arrived:
         return None
     if len(arrived) > 1:
-        total = arrived[0]
-        for ct in arrived[1:]:
-            total = b.Add(total, ct)
-        cts[v] = [total]
+        cts[v] = [b.total(arrived)]
     return cts[v][0]
 
 
-def _explain_nothing(path: _Path, seeds: Mapping[ir.Value, ir.Value], wrt: Sequence[ir.Value]) -> None:
+def _explain_nothing(path: Path, seeds: Mapping[ir.Value, ir.Value], wrt: Sequence[ir.Value]) -> None:
     """Every path ended. Zeros are right unless floats were turned into other types on the way: then say where."""
-    dead_zero = any((n, i) in path.dead and n not in path.blocked for n, i in path.dead)
-    if path.blocked and not dead_zero:
+    blocked = set(path.blocked)
+    if path.blocked and all(n in blocked for n, _ in path.dead):
         node = path.blocked[0]
         raise UnsupportedGradient(
             f"no gradient path: operator {operator_name(node)} (node {node.name!r}) turns the values between "
             f"{', '.join(repr(v.name) for v in wrt)} and {', '.join(repr(v.name) for v in seeds)} into "
-            f"{node.outputs[0].dtype}; {BLACK_BOX}",
+            f"{'random numbers' if operator_name(node) in SAMPLERS else node.outputs[0].dtype}; {BLACK_BOX}",
             operator=operator_name(node),
             node=node.name or "",
         )
@@ -233,9 +193,10 @@ def check_path(model: ir.Model, target: str, wrt: str) -> None:
     Raises:
         UnsupportedGradient: with the operator and node in the way.
     """
+    prepare(model)
     named = models.values_by_name(model)
     y, x = named[target], named[wrt]
-    path = _expand_ruleless(model, {y: y}, [x], VJPS)
+    path = _expand_ruleless(model, model.graph, {y: y}, [x], VJPS)
     if y not in path.values:
         _explain_nothing(path, {y: y}, [x])
         raise UnsupportedGradient(

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from graph_tools.cut import between
+from graph_tools.cut import between, read_by
 from graph_tools.emit import array_of, rank
+from graph_tools.scopes import subgraphs
 from graph_tools.vjp.linear import einsum_labels
 from graph_tools.vjp.table import operator_name
 
@@ -34,10 +35,10 @@ def batch_throughout(model: ir.Model, start: ir.Value, end: ir.Value) -> bool:
     """
     named, data = batch_values(model), set(model.graph.inputs)
     for node in model.graph:
-        if node.op_type not in ("Shape", "Size") and data.intersection(v for v in node.inputs if v is not None):
+        if node.op_type not in ("Shape", "Size") and data.intersection(read_by(node)):
             data.update(node.outputs)
     path = between(model, [start], end)
-    return all(v.name in named for n in path for v in (*n.inputs, *n.outputs) if v is not None and v.name and v in data)
+    return all(v.name in named for n in path for v in (*read_by(n), *n.outputs) if v.name and v in data)
 
 
 def keeps_batch(node: ir.Node, carry: set[ir.Value], constants: Mapping[ir.Value, np.ndarray] | None = None) -> bool:
@@ -48,6 +49,8 @@ def keeps_batch(node: ir.Node, carry: set[ir.Value], constants: Mapping[ir.Value
         carry: the values whose axis 0 is the batch.
         constants: values known beside initializers (Constant nodes of a file that was not loaded).
     """
+    if subgraphs(node):
+        return False
     site = _Site(node, [v for v in node.inputs if v is not None], carry, constants or {})
     if not any(v in carry for v in site.data) or rank(node.outputs[0]) == 0:
         return False
@@ -295,16 +298,35 @@ def _pad(s: _Site) -> bool:
     return s.x in s.carry and flat[0] == 0 and flat[len(flat) // 2] == 0
 
 
+def _attention(s: _Site) -> bool:
+    """Q, K, V and what else has a row for each of theirs; masks of lower rank are shared by all rows."""
+    owns = [i for i in (0, 1, 2, 4, 5, 6) if i < len(s.node.inputs)]
+    own = [v for i in owns if (v := s.node.inputs[i]) is not None]
+    mask = s.node.inputs[3] if len(s.node.inputs) > 3 else None
+    shared = mask is None or (mask in s.carry if rank(mask) == 4 else mask not in s.carry) or _one_row(mask)
+    return all(v in s.carry for v in own) and shared
+
+
+def _rotary(s: _Site) -> bool:
+    """The input, and positions (without them: cosines and sines) of its rows."""
+    ids = s.node.inputs[3] if len(s.node.inputs) > 3 else None
+    cos, sin = s.node.inputs[1], s.node.inputs[2]
+    if ids is not None:
+        return s.x in s.carry and (ids in s.carry or _one_row(ids)) and cos not in s.carry and sin not in s.carry
+    return s.x in s.carry and all(v in s.carry or (v is not None and _one_row(v)) for v in (cos, sin))
+
+
 _RULES: dict[str, _Rule] = {
     "Concat": _concat, "Transpose": _transpose, "Flatten": _flatten, "Reshape": _target, "Expand": _target,
     "Gather": _gather, "GatherND": _gather_nd, "GatherElements": _own_indices, "ScatterElements": _own_indices,
     "ReverseSequence": _reverse_sequence, "Tile": _tile, "Trilu": _trilu, "CenterCropPad": _center_crop_pad,
     "BatchNormalization": _batch_normalization, "Gemm": _gemm, "MatMul": _matmul, "MatMulInteger": _matmul,
+    "Attention": _attention, "RotaryEmbedding": _rotary,
     "Einsum": _einsum, "Resize": _resize, "Slice": _slice, "Pad": _pad,
     **dict.fromkeys(("Shape", "Size", "ConstantOfShape", "Range", "NonZero", "EyeLike", "Unique", "Compress", "If",
                      "Loop", "Scan", "RandomNormal", "RandomUniform", "LSTM", "GRU", "RNN", "NonMaxSuppression",
-                     "SequenceAt", "ScatterND"), _never),
-    **dict.fromkeys(("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "QLinearMatMul", "DeformConv",
+                     "SequenceAt", "ScatterND", "RoiAlign", "MaxRoiPool"), _never),
+    **dict.fromkeys(("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "QLinearMatMul", "DeformConv", "AffineGrid", "Col2Im",
                      "com.microsoft::FusedConv", "com.microsoft::FusedMatMul", "com.microsoft::FusedGemm"),
                     _first_operand),
     **dict.fromkeys(("Squeeze", "Unsqueeze", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd",

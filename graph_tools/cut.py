@@ -9,6 +9,7 @@ import onnx_ir as ir
 from graph_tools import model as models
 from graph_tools.errors import UnknownValue, UnsupportedModel
 from graph_tools.model import Source
+from graph_tools.scopes import captured
 
 
 def cut(source: Source, at: str) -> tuple[ir.Model, ir.Model]:
@@ -27,7 +28,7 @@ def cut(source: Source, at: str) -> tuple[ir.Model, ir.Model]:
         raise UnknownValue("value", at, named)
     behind = descendants(model, [named[at]])
     outputs = [v for v in model.graph.outputs if v.producer() in behind or v is named[at]]
-    if not behind:
+    if not behind or not outputs:
         raise UnsupportedModel(f"no output depends on {at!r}: there is nothing behind this value")
     handed = [v for v in _read_by(model, behind) if v is not named[at]]
     for v in (named[at], *handed):
@@ -43,11 +44,15 @@ def descendants(model: ir.Model, values: Iterable[ir.Value]) -> set[ir.Node]:
     touched = set(values)
     found: set[ir.Node] = set()
     for node in model.graph:
-        inner = {v for g in _graphs(node) for n in g.all_nodes() for v in n.inputs if v is not None}
-        if touched.intersection(v for v in node.inputs if v is not None) or touched & inner:
+        if touched.intersection(read_by(node)):
             found.add(node)
             touched.update(node.outputs)
     return found
+
+
+def read_by(node: ir.Node) -> list[ir.Value]:
+    """The operands of ``node`` and what its subgraphs capture."""
+    return [v for v in (*node.inputs, *captured(node)) if v is not None]
 
 
 def between(model: ir.Model, sources: Iterable[ir.Value], target: ir.Value) -> list[ir.Node]:
@@ -60,7 +65,7 @@ def between(model: ir.Model, sources: Iterable[ir.Value], target: ir.Value) -> l
         if node is None or node in needed or node not in forward:
             continue
         needed.add(node)
-        stack.extend(v.producer() for v in node.inputs if v is not None)
+        stack.extend(v.producer() for v in read_by(node))
     return [n for n in model.graph if n in needed]
 
 
@@ -98,8 +103,7 @@ def _read_by(model: ir.Model, nodes: set[ir.Node]) -> list[ir.Value]:
     read = {}
     for node in model.graph:
         if node in nodes:
-            captured = [v for g in _graphs(node) for n in g.all_nodes() for v in n.inputs]
-            read.update(dict.fromkeys(v for v in (*node.inputs, *captured) if v is not None))
+            read.update(dict.fromkeys(read_by(node)))
     known = set(models.values_by_name(model).values())
     return [v for v in read if v not in made and v not in constants and v in known]
 
@@ -108,13 +112,3 @@ def _part(model: ir.Model, inputs: list[ir.Value], outputs: list[ir.Value]) -> i
     graph = ir.convenience.extract(model.graph, inputs, outputs)
     part = ir.Model(graph, ir_version=model.ir_version)
     return models.mark_loaded(part)
-
-
-def _graphs(node: ir.Node) -> list[ir.Graph]:
-    found: list[ir.Graph] = []
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            found.append(attribute.as_graph())
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            found.extend(attribute.as_graphs())
-    return found

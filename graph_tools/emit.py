@@ -7,10 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
+from graph_tools import scopes
 from graph_tools.errors import UnsupportedModel
+from graph_tools.node_types import node_types
+from graph_tools.ranks import drop_false_zeros, fill_ranks
+from graph_tools.scopes import operator_name as operator_name
+from graph_tools.window_shapes import correct_windows
 
 Operand = ir.Value | np.ndarray | float | int | bool | Sequence[int] | None
 
@@ -21,15 +25,15 @@ class Emitter:
     ``b.Op(x, y, attribute=…)`` appends one node and returns its output (a tuple with ``_outputs=n > 1``). Operands are
     values, ``None`` (absent optional input), NumPy arrays, or Python numbers: a float becomes a scalar of the first
     value operand's dtype, an int or a list of ints an int64 constant. ``_domain`` names another operator domain.
-    Types and shapes are inferred node by node; equal constants are stored once.
+    Types and shapes are inferred node by node; equal constants are stored once, in the main graph.
     """
 
     def __init__(self, model: ir.Model, prefix: str = "_") -> None:
         """Emit into ``model``; fresh names start with ``prefix``."""
         self.model, self.graph = model, model.graph
         self._prefix = prefix
-        self._used = {v.name for v in (*self.graph.inputs, *self.graph.initializers.values())}
-        self._used |= {name for node in self.graph.all_nodes() for name in (node.name, *(v.name for v in node.outputs))}
+        self._used = scopes.names_of(self.graph)
+        self._scope = self.graph
         self._count = 0
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
         self._shapes: dict[ir.Value, ir.Value] = {}
@@ -45,6 +49,32 @@ class Emitter:
             yield
         finally:
             self._before, self._prefix, self._shapes, self.made = was
+
+    @contextmanager
+    def inside(self, graph: ir.Graph) -> Iterator[None]:
+        """Emit at the end of ``graph``, a subgraph whose node stands (or will stand) where emission was before.
+
+        Values of the outer graphs are captured by name; constants stay initializers of the main graph.
+        """
+        was = self._scope, self._before, self._shapes
+        self._scope, self._before, self._shapes = graph, None, dict(self._shapes)
+        try:
+            yield
+        finally:
+            self._scope, self._before, self._shapes = was
+
+    @property
+    def scope(self) -> ir.Graph:
+        """The graph that is emitted into."""
+        return self._scope
+
+    def adopt(self, node: ir.Node) -> None:
+        """Put a finished node, which is in no graph, where the next one would be emitted."""
+        if self._before is None:
+            self._scope.append(node)
+        else:
+            (self._before.graph or self.graph).insert_before(self._before, node)
+        self.made.update(out.name for out in node.outputs)
 
     def __getattr__(self, op_type: str) -> Callable[..., Any]:
         """``b.Relu`` is the function that appends a Relu node."""
@@ -138,28 +168,50 @@ class Emitter:
             return self.const(operand)
         return self.const(np.asarray(operand, np.bool_ if isinstance(operand, bool) else np.int64))
 
+    def _in_single(
+        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: dict[str, Any], outputs: int, domain: str
+    ) -> Any:
+        """The operator on float32 copies of bfloat16 operands, its float32 results as bfloat16 again."""
+        single, half = ir.DataType.FLOAT, ir.DataType.BFLOAT16
+        wide: list[Operand] = []
+        for v in inputs:
+            known = array_of(v)
+            if v is None or v.dtype != half:
+                wide.append(v)
+            else:
+                wide.append(self.Cast(v, to=single.value) if known is None else self.const(known, dtype=single))
+        made = self._node(op_type, wide, attributes, outputs, domain)
+        results = made if isinstance(made, tuple) else (made,)
+        back = tuple(self.Cast(v, to=half.value) if v.dtype == single else v for v in results)
+        return back if isinstance(made, tuple) else back[0]
+
     def _node(
         self, op_type: str, operands: Sequence[Operand], attributes: dict[str, Any], outputs: int, domain: str
     ) -> Any:
         like = next((o for o in operands if isinstance(o, ir.Value)), None)
         inputs = [self._operand(o, like) for o in operands]
+        while inputs and inputs[-1] is None:  # ONNX Runtime's fusions crash on a named absence at the end
+            inputs.pop()
+        if _lacks_bfloat16(op_type, domain, inputs, self.graph.opset_imports):
+            return self._in_single(op_type, inputs, attributes, outputs, domain)
         attrs = ir.convenience.convert_attributes({k: v for k, v in attributes.items() if v is not None})
         node = ir.Node(domain, op_type, inputs, attrs, num_outputs=outputs)
         node.name = self.fresh(f"{op_type}_node")
         for out in node.outputs:
             out.name = self.fresh(op_type)
-        if self._before is None:
-            self.graph.append(node)
-        else:
-            (self._before.graph or self.graph).insert_before(self._before, node)
-        self.made.update(out.name for out in node.outputs)
+        self.adopt(node)
         infer_node(node, self.graph.opset_imports)
         return node.outputs[0] if outputs == 1 else tuple(node.outputs)
 
 
-def operator_name(node: ir.Node) -> str:
-    """``Conv``, or ``com.microsoft::Gelu`` outside ai.onnx."""
-    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+def _lacks_bfloat16(op_type: str, domain: str, inputs: Sequence[ir.Value | None], opsets: dict[str, int]) -> bool:
+    """Whether an operand is bfloat16 where the operator, or its CUDA kernel, takes no such type."""
+    places = [i for i, v in enumerate(inputs) if v is not None and v.dtype == ir.DataType.BFLOAT16]
+    if not places or domain not in ("", "ai.onnx") or op_type in ("If", "Loop", "Scan"):
+        return False
+    from graph_tools.cuda_kernels import takes  # which imports this module
+
+    return not all(takes(op_type, opsets.get("", 1), i, "bfloat16") for i in places)
 
 
 def static_shape(v: ir.Value) -> tuple[int, ...] | None:
@@ -187,26 +239,20 @@ def array_of(v: ir.Value | None) -> np.ndarray | None:
 
 
 def infer_node(node: ir.Node, opsets: dict[str, int]) -> None:
-    """Infer type and shape of the node's outputs from its inputs; leaves them unset where that fails."""
+    """Infer type and shape of the node's outputs from its inputs; leaves them unset where that fails.
+
+    Of If, Loop and Scan the outputs follow from what the bodies' outputs are known to be.
+    """
+    if (pipes := scopes.pipes_of(node)) is not None:
+        scopes.type_outputs(node, pipes)
+        return
     try:
-        schema = onnx.defs.get_schema(node.op_type, opsets.get(node.domain, 1), node.domain)
-        known = {v.name: v for v in node.inputs if v is not None and v.name and v.type is not None}
-        types = {name: _type_proto(v) for name, v in known.items()}
-        data = {
-            name: ir.to_proto(v.const_value)
-            for name, v in known.items()
-            if v.const_value is not None and v.const_value.size <= 64 and v.dtype == ir.DataType.INT64
-        }
-        opset_ids = [onnx.helper.make_opsetid(d, o) for d, o in opsets.items()]
-        found = onnx.shape_inference.infer_node_outputs(schema, ir.to_proto(node), types, data, None, opset_ids)
+        found = node_types(node, opsets)
     except Exception:  # unknown operator, or inference that needs what is not known yet
         return
-    for out in node.outputs:
-        if out.name in found:
-            out.type = ir.serde.deserialize_type_proto_for_type(found[out.name])
-            out.shape = ir.serde.deserialize_type_proto_for_shape(found[out.name])
-
-
-def _type_proto(v: ir.Value) -> onnx.TypeProto:
-    proto: onnx.TypeProto = ir.to_proto(v).type
-    return proto
+    for out, known in zip(node.outputs, found, strict=True):
+        if known is not None:
+            out.type, out.shape = known
+    fill_ranks([node])
+    drop_false_zeros([node])
+    correct_windows(node)

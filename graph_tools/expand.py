@@ -1,107 +1,183 @@
-"""Replace a node by the body that ONNX defines for its operator, in place, names of its outputs kept."""
+"""Replace a node by a body, in place, names of its outputs kept: ours, else the one ONNX defines for its operator."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import onnx
-import onnx.inliner
 import onnx_ir as ir
-from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from graph_tools.emit import Emitter, infer_node
 from graph_tools.lowering.table import lower
+from graph_tools.scopes import captured
 
 
-def expand(model: ir.Model, node: ir.Node) -> bool:
+def expand(model: ir.Model, node: ir.Node, b: Emitter | None = None) -> bool:
     """Replace ``node`` by its body: ours (``graph_tools.lowering``), else the one that the standard defines.
+
+    Args:
+        model: changed in place.
+        node: a node of it, of a subgraph too.
+        b: an emitter of the model, where the caller expands many nodes; its names must be up to date.
 
     Returns:
         False where there is no body (the graph is unchanged).
     """
-    if lower(Emitter(model), node):
-        return True
-    inlined = _body(model, node)
-    if inlined is None:
-        return False
-    graph = ir.from_proto(inlined).graph
-    names = {v.name for v in graph.inputs}
-    mapping: dict[str | None, ir.Value] = {v.name: v for v in node.inputs if v is not None and v.name in names}
-    taken = {v.name for n in model.graph for v in n.outputs} | set(model.graph.initializers)
-    stand_ins, kept = _take_outputs(node)
-    new_nodes: list[ir.Node] = []
-    for inner in list(graph):
-        inputs = [None if v is None else mapping[v.name] for v in inner.inputs]
-        outputs = [kept.get(v.name) or _named(f"{node.name}/{v.name}", taken) for v in inner.outputs]
-        mapping.update(zip((v.name for v in inner.outputs), outputs, strict=True))
-        graph.remove(inner)
-        fresh = ir.Node(inner.domain, inner.op_type, inputs, list(inner.attributes.values()), outputs=outputs)
-        fresh.name = f"{node.name}/{inner.op_type}_{len(new_nodes)}"
-        new_nodes.append(fresh)
-    model.graph.insert_before(node, new_nodes)
-    model.graph.remove(node)
-    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    known = {v: (v.type, v.shape) for v in kept.values()}
-    for fresh in new_nodes:
-        if fresh.op_type != "Constant":
-            infer_node(fresh, model.graph.opset_imports)
-    for stand_in, old in stand_ins:
-        ir.convenience.replace_all_uses_with(stand_in, old, replace_graph_outputs=True)
-    for v, (kind, shape) in known.items():
-        v.type, v.shape = kind or v.type, shape if shape is not None else v.shape
-    return True
+    b = Emitter(model) if b is None else b
+    return lower(b, node) or lower(b, node, standard_body)
 
 
-def _take_outputs(node: ir.Node) -> tuple[list[tuple[ir.Value, ir.Value]], dict[str | None, ir.Value]]:
-    """Take the outputs off ``node``, so that the same values (callers hold them) become outputs of the body.
+def standard_body(b: Emitter, node: ir.Node) -> tuple[ir.Value | None, ...] | None:
+    """The nodes of the operator's ONNX function, emitted in front of ``node``; None where it has none."""
+    opsets = b.graph.opset_imports
+    function = _function(node, opsets)
+    if function is None or len(node.inputs) > len(function.input):
+        return None
+    formals = {name: v for name, v in zip(function.input, node.inputs, strict=False) if v is not None}
+    proto = _instance(function, node, set(function.input) - set(formals), opsets)
+    outer = {v.name: v for v in captured(node) if v.name and v.name not in formals}
+    proto.input.extend(onnx.ValueInfoProto(name=name) for name in outer)
+    formals.update(outer)
+    body = ir.serde.deserialize_graph(proto)
+    for v in body.inputs:
+        ir.convenience.replace_all_uses_with(v, formals[v.name or ""], replace_graph_outputs=True)
+    found = list(body.outputs)
+    body.outputs.clear()
+    for inner in list(body.all_nodes()):
+        if inner.op_type == "Constant" and inner.domain in ("", "ai.onnx"):
+            _lift(b, inner, found)
+    _rename(b, body, node)
+    graph = node.graph
+    assert graph is not None
+    for inner in list(body):
+        body.remove(inner)
+        graph.insert_before(node, inner)
+        infer_node(inner, opsets)
+    for entry in function.opset_import:
+        opsets.setdefault(entry.domain, entry.version)
+    return tuple(v if v.name else None for v in found)
 
-    Returns:
-        (stand-in that the values' users read meanwhile, value) pairs, and the values by name.
-    """
-    outputs = list(node.outputs)
-    stand_ins = [(ir.Value(name=f"{v.name}/stand_in"), v) for v in outputs]
-    for stand_in, old in stand_ins:
-        ir.convenience.replace_all_uses_with(old, stand_in, replace_graph_outputs=True)
-    node.resize_outputs(0)
-    return stand_ins, {v.name: v for v in outputs if v.name}
 
-
-def _body(model: ir.Model, node: ir.Node) -> onnx.ModelProto | None:
-    """A one-node model around ``node``, inlined; None where nothing was expanded."""
-    if node.domain not in ("", "ai.onnx") or any(v is not None and v.type is None for v in node.inputs):
+def _function(node: ir.Node, opsets: dict[str, int]) -> onnx.FunctionProto | None:
+    """The function that the standard gives for this node at the model's opset, None where it has none."""
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    try:
+        schema: Any = onnx.defs.get_schema(node.op_type, opsets.get(domain, 1), domain)
+    except onnx.defs.SchemaError:
+        return None
+    opset = opsets.get(domain, 1) if domain == "" else opsets.get("", 1)
+    if schema.has_function:
+        body = _latest(schema.function_opset_versions, opset)
+        return None if body is None else _parsed(schema.get_function_with_opset_version(body))
+    if not schema.has_context_dependent_function or any(v is not None and v.type is None for v in node.inputs):
         return None
     proto = ir.to_proto(node)
-    _spell_out_defaults(proto, model.graph.opset_imports[""])
-    seen: dict[str, onnx.ValueInfoProto] = {}
-    for v in node.inputs:
-        if v is not None and v.name not in seen:
-            seen[v.name or ""] = ir.to_proto(v)
-    outputs = [ir.to_proto(v) for v in node.outputs if v.name]
-    opsets = [onnx.helper.make_opsetid(d, o) for d, o in model.graph.opset_imports.items()]
-    tiny = onnx.helper.make_model(
-        onnx.helper.make_graph([proto], "one", list(seen.values()), outputs),
-        opset_imports=opsets, ir_version=model.ir_version,
-    )  # fmt: skip
+    for attribute in proto.attribute:
+        _constants_as_nodes(attribute.g)
+    _spell_out_defaults(proto, schema)
+    types = [b"" if v is None else ir.to_proto(v).type.SerializeToString() for v in node.inputs]
+    body = _latest(schema.context_dependent_function_opset_versions, opset)
+    if body is None:
+        return None
     try:
-        inlined = onnx.inliner.inline_selected_functions(tiny, [("", node.op_type)], inline_schema_functions=True)
-    except Exception:  # no body for these attributes
+        built = schema.get_context_dependent_function_with_opset_version(body, proto.SerializeToString(), types)
+    except Exception:  # no body for these attributes and types
         return None
-    if any(n.op_type == node.op_type for n in inlined.graph.node):
-        return None
-    return inlined
+    return _parsed(built) if built else None
 
 
-def _spell_out_defaults(proto: onnx.NodeProto, opset: int) -> None:
-    """Add the attributes that are left out: the inliner does not resolve a body's references to them."""
+def _constants_as_nodes(graph: onnx.GraphProto) -> None:
+    """Initializers of an attribute's graph as Constant nodes: builders of bodies copy only nodes."""
+    nodes = [onnx.helper.make_node("Constant", [], [t.name], value=t) for t in graph.initializer]
+    nodes.extend(graph.node)
+    del graph.initializer[:], graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _latest(versions: list[int], opset: int) -> int | None:
+    return max((v for v in versions if v <= opset), default=None)
+
+
+def _parsed(function: bytes | onnx.FunctionProto) -> onnx.FunctionProto:
+    return onnx.FunctionProto.FromString(function) if isinstance(function, bytes) else function
+
+
+def _instance(function: onnx.FunctionProto, node: ir.Node, absent: set[str], opsets: dict[str, int]) -> onnx.GraphProto:
+    """The function as a graph: the node's attributes in place of references, operands left out where absent."""
+    call = ir.to_proto(node)
+    _spell_out_defaults(call, onnx.defs.get_schema(node.op_type, opsets.get(node.domain, 1), node.domain))
+    given = {a.name: a for a in (*function.attribute_proto, *call.attribute)}
+    graph = onnx.GraphProto(name="body")
+    graph.node.extend(function.node)
+    _resolve(graph.node, given, absent)
+    graph.input.extend(onnx.ValueInfoProto(name=name) for name in function.input if name not in absent)
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in function.output[: len(node.outputs)])
+    return graph
+
+
+def _resolve(nodes: list[onnx.NodeProto], given: dict[str, onnx.AttributeProto], absent: set[str]) -> None:
+    """References to attributes of the call become these, or go where the call has none; in subgraphs too."""
+    for node in nodes:
+        for i, name in enumerate(node.input):
+            if name in absent:
+                node.input[i] = ""
+        attributes = []
+        for attribute in node.attribute:
+            if attribute.ref_attr_name:
+                if attribute.ref_attr_name not in given:
+                    continue
+                name, source = attribute.name, given[attribute.ref_attr_name]
+                attribute = onnx.AttributeProto()
+                attribute.CopyFrom(source)
+                attribute.name = name
+            for graph in (attribute.g, *attribute.graphs):
+                _resolve(graph.node, given, absent)
+            attributes.append(attribute)
+        kept = [onnx.AttributeProto.FromString(a.SerializeToString()) for a in attributes]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+
+
+def _spell_out_defaults(proto: onnx.NodeProto, schema: onnx.defs.OpSchema) -> None:
+    """Add the attributes that are left out, where they have a default: bodies refer to them."""
     given = {a.name for a in proto.attribute}
-    for name, attribute in onnx.defs.get_schema(proto.op_type, opset, "").attributes.items():
+    for name, attribute in schema.attributes.items():
         if name not in given and attribute.default_value.name:
             proto.attribute.append(attribute.default_value)
 
 
-def _named(name: str, taken: set[str | None]) -> ir.Value:
-    """A new value under ``name``, or the next free one like it."""
-    candidate, i = name, 0
-    while candidate in taken:
-        i += 1
-        candidate = f"{name}_{i}"
-    taken.add(candidate)
-    return ir.Value(name=candidate)
+def _lift(b: Emitter, constant: ir.Node, outputs: list[ir.Value]) -> None:
+    """A Constant node as an initializer."""
+    name, attribute = next(iter(constant.attributes.items()))
+    if name == "value":
+        tensor = attribute.as_tensor()
+        v = b.const(tensor.numpy(), dtype=tensor.dtype)
+    elif name.startswith("value_float"):
+        v = b.const(np.asarray(attribute.value, np.float32))
+    elif name.startswith("value_int"):
+        v = b.const(np.asarray(attribute.value, np.int64))
+    else:
+        return
+    old = constant.outputs[0]
+    outputs[:] = [v if o is old else o for o in outputs]
+    ir.convenience.replace_all_uses_with(old, v, replace_graph_outputs=True)
+    if constant.graph is not None:
+        constant.graph.remove(constant, safe=True)
+
+
+def _rename(b: Emitter, body: ir.Graph, node: ir.Node) -> None:
+    """Names that the model does not use yet, for all that the body makes, in its subgraphs too."""
+    for inner in body.all_nodes():
+        inner.name = b.fresh(f"{inner.op_type}_node")
+        for v in inner.outputs:
+            if v.name:
+                v.name = b.fresh(v.name)
+        if inner.graph is body:
+            b.made.update(v.name for v in inner.outputs)
+        for attribute in inner.attributes.values():
+            graphs = attribute.as_graphs() if attribute.type == ir.AttributeType.GRAPHS else []
+            graphs = [attribute.as_graph()] if attribute.type == ir.AttributeType.GRAPH else graphs
+            for graph in graphs:
+                for v in (*graph.inputs, *graph.initializers.values()):
+                    v.name = b.fresh(v.name or "v")

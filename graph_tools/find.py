@@ -109,14 +109,21 @@ def _before_quantisation(v: ir.Value) -> ir.Value | None:
     gradient. Operators that only reshape may stand between the pairs.
     """
     found = None
-    while (node := v.producer()) is not None and node.op_type in _RESHAPES | {"QuantizeLinear", "DequantizeLinear"}:
+    between = _RESHAPES | {"QuantizeLinear", "DequantizeLinear", "Transpose"}
+    while (node := v.producer()) is not None and node.op_type in between:
         x = node.inputs[0]
-        if x is None or x.is_initializer():
+        if x is None or x.is_initializer() or (node.op_type == "Transpose" and not _is_flat(v)):
             break
         if node.op_type == "QuantizeLinear" and x.dtype in FLOATS:
             found = x
         v = x
     return found
+
+
+def _is_flat(v: ir.Value) -> bool:
+    """At most one axis behind the batch is longer than 1: wherever a Transpose puts it, it runs over classes."""
+    known = dims(v)
+    return known is not None and sum(d != 1 for d in known[1:]) <= 1
 
 
 def _source(node: ir.Node) -> ir.Value:

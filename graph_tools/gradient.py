@@ -12,6 +12,7 @@ from graph_tools.emit import Emitter
 from graph_tools.errors import UnknownValue, UnsupportedGradient
 from graph_tools.model import Source
 from graph_tools.reverse import Reverse
+from graph_tools.sequence_ops import plain_type
 from graph_tools.vjp.table import Table
 
 
@@ -34,7 +35,9 @@ def gradient(
 
     Returns:
         The source's inputs plus ``cotangent_<output>`` (dtype and shape of that output) per output; the source's
-        outputs plus ``grad_<input>`` (shape of that value; zeros where the outputs do not depend on it) per input.
+        outputs plus ``grad_<input>`` (shape of that value; zeros where the outputs do not depend on it) per input,
+        ``grad_grad_<input>`` where the source returns that already (it is itself a gradient: second order).
+        Cotangents and gradients of sequences are sequences, those of optionals what is in them.
         The gradient of an integer value (uint8 image, quantised activation) is float32.
 
     Raises:
@@ -56,10 +59,16 @@ def gradient(
     for v in ys:
         shape = None if v.shape is None else [d if isinstance(d, int) else d.value for d in v.shape]
         seeds[v] = b.input(f"cotangent_{v.name}", v.dtype or ir.DataType.FLOAT, shape)
+        if not isinstance(v.type, ir.TensorType):
+            seeds[v].type = plain_type(v)
     found = backward(model, seeds, xs, overlay=overlay, form=form)
     writer = Reverse(model, None, frozenset())
+    returned = {v.name for v in model.graph.outputs}
     for x, ct in zip(xs, found, strict=True):
-        writer.output(writer.zeros_like(x) if ct is None else ct, f"grad_{x.name}")
+        name = f"grad_{x.name}"
+        while name in returned:
+            name = f"grad_{name}"
+        writer.output(writer.zeros_like(x) if ct is None else ct, name)
     return model
 
 

@@ -27,9 +27,12 @@ def compare(
 
     Raises:
         UnsupportedModel: the rewritten graph fails, or differs by more than 1e-4 (1e-2 where float16 is involved).
+            Where integer operators were brought to float ones each may round a tie to the other quantum, and the next
+            layers carry that on: 0.1, or four steps of a quantised output.
     """
     half = any(t.data_type == onnx.TensorProto.FLOAT16 for t in original.graph.initializer)
-    tolerance = 1e-2 if half else 1e-4
+    integer = _has_integer_kernels(original)
+    tolerance = 0.1 if integer else 1e-2 if half else 1e-4
     for size in _SIZES:
         feeds = random_feeds(original, size)
         try:
@@ -40,13 +43,19 @@ def compare(
             got = run(rewritten, folder, feeds)
         except Exception as error:
             raise UnsupportedModel(f"the rewritten graph does not run: {str(error)[:200]}") from error
-        worst = max((_difference(a, b) for a, b in zip(want, got, strict=True)), default=0.0)
+        pairs = [(a, b) for a, b in zip(want, got, strict=True) if not (integer and _within_steps(a, b))]
+        worst = max((_difference(a, b) for a, b in pairs), default=0.0)
         if not worst <= tolerance:
             raise UnsupportedModel(
                 f"the rewritten graph differs from the file by {worst:.2g} (at most {tolerance:g} is accepted)"
             )
         return worst
     return None
+
+
+def _has_integer_kernels(proto: onnx.ModelProto) -> bool:
+    """Whether operators of the QOperator format (QLinearConv, QGemm…) are in the graph."""
+    return any(n.op_type.startswith(("QLinear", "QGemm", "QAttention", "QEmbed")) for n in proto.graph.node)
 
 
 def random_feeds(proto: onnx.ModelProto, size: int, rows: int | None = None) -> dict[str, Any]:
@@ -73,6 +82,16 @@ def random_feeds(proto: onnx.ModelProto, size: int, rows: int | None = None) -> 
             rng.random(shape).astype(dtype) if dtype.kind in "fV" else rng.integers(0, 10, shape).astype(dtype)
         )
     return feeds
+
+
+def _within_steps(a: Any, b: Any, steps: int = 4) -> bool:
+    """Whether ``b`` is nowhere farther from ``a`` than ``steps`` of the smallest distances between numbers in ``a``."""
+    if not isinstance(a, np.ndarray) or a.dtype.kind not in "fiu" or a.shape != np.shape(b):
+        return False
+    levels = np.unique(a.astype(np.float64))
+    step = float(np.diff(levels).min()) if levels.size > 1 else 0.0
+    gap = np.abs(a.astype(np.float64) - np.asarray(b).astype(np.float64))
+    return float(gap.max(initial=0.0)) <= 1.001 * steps * step
 
 
 def _difference(a: Any, b: Any) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import onnx_ir as ir
 
+from graph_tools import sequence_ops
 from graph_tools.emit import Emitter, dims, infer_node, rank, static_shape
 from graph_tools.errors import UnsupportedGradient
 
@@ -26,6 +28,26 @@ class Reverse(Emitter):
         super().__init__(model)
         self.repeat, self._batched, self.form = repeat, set(batched), form
         self._repeated: dict[ir.Value, ir.Value] = {}
+        self.notes: dict[object, object] = {}
+        """What the rules of one node have emitted together, under keys of theirs."""
+
+    @contextmanager
+    def inside(self, graph: ir.Graph) -> Iterator[None]:
+        """Emit at the end of a subgraph; what was derived outside is known inside, not the other way round."""
+        was = self._repeated
+        self._repeated = dict(was)
+        try:
+            with super().inside(graph):
+                yield
+        finally:
+            self._repeated = was
+
+    def total(self, cts: Sequence[ir.Value]) -> ir.Value:
+        """The sum of cotangents of one value."""
+        total = cts[0]
+        for ct in cts[1:]:
+            total = sequence_ops.add(self, total, ct) if sequence_ops.is_sequence(total) else self.Add(total, ct)
+        return total
 
     def is_batched(self, v: ir.Value) -> bool:
         """Whether axis 0 of ``v`` is the batch, so that its cotangent has K times the rows."""
@@ -53,6 +75,12 @@ class Reverse(Emitter):
         if self.is_batched(like) and derived.name:
             self._batched.add(derived.name)
         return self.primal(derived)
+
+    def rows_like(self, derived: ir.Value, like: ir.Value) -> ir.Value:
+        """``derived``, computed from primals: note that it has the rows of ``like`` (what ``primal`` asks later)."""
+        if self.is_batched(like) and derived.name:
+            self._batched.add(derived.name)
+        return derived
 
     def times(self, ct: ir.Value, factor: ir.Value, like: ir.Value | None = None) -> ir.Value:
         """``ct`` × ``factor``, which is computed from primals.
@@ -161,11 +189,15 @@ class Reverse(Emitter):
 
     def zeros_like(self, v: ir.Value) -> ir.Value:
         """Zeros in the shape of the cotangent of ``v``."""
+        if sequence_ops.is_sequence(v):
+            return sequence_ops.zeros(self, v)
         kind = v.dtype if v.dtype in FLOATS else ir.DataType.FLOAT
         return self.Expand(self.const(0.0, dtype=kind), self._ct_shape_exact(v))  # type: ignore[no-any-return]
 
     def fit(self, ct: ir.Value, x: ir.Value) -> ir.Value:
         """``ct`` summed down to the shape of ``x``'s cotangent (the adjoint of broadcasting) and in its dtype."""
+        if sequence_ops.is_sequence(x):
+            return ct
         if x.dtype in FLOATS and ct.dtype not in (None, x.dtype):
             ct = self.Cast(ct, to=x.dtype.value)
         want, have = dims(x), dims(ct)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import onnx_ir as ir
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from graph_tools import lift
 from graph_tools import model as models
@@ -67,10 +68,16 @@ def _join(first: ir.Model, second: ir.Model, made: list[ir.Value], fed: list[ir.
 def _same_opset(first: ir.Model, second: ir.Model) -> tuple[ir.Model, ir.Model]:
     a, b = models.opset(first), models.opset(second)
     if a < b:
-        first = models.load(lift.lift(ir.to_proto(first), b))
+        _lift(first, b)
     elif b < a:
-        second = models.load(lift.lift(ir.to_proto(second), a))
+        _lift(second, a)
     return first, second
+
+
+def _lift(model: ir.Model, opset: int) -> None:
+    lift.lift(model, opset)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    models.infer(model)
 
 
 def _check_pair(made: ir.Value, fed: ir.Value) -> None:

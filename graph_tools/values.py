@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import onnx
 import onnx_ir as ir
 
 import graph_tools.vjp  # noqa: F401  fills the table
 from graph_tools import model as models
+from graph_tools.errors import UnsupportedGradient
+from graph_tools.lowering.table import BODIES
 from graph_tools.model import Source
+from graph_tools.path import Path
 from graph_tools.reverse import FLOATS
-from graph_tools.vjp.table import INTEGER_CARRIERS, VJPS, find_rule, operator_name, zero
+from graph_tools.vjp.table import ANY, INTEGER_CARRIERS, SCOPED, VJPS, find_rule, operator_name, zero
 
 
 @dataclass(frozen=True)
@@ -57,31 +61,41 @@ def values(source: Source) -> list[ValueInfo]:
 
 
 def gradient_reaches(model: ir.Model) -> set[ir.Value]:
-    """Float (or quantised) values that a gradient of some float output reaches."""
-    reached = {v for v in model.graph.outputs if v.dtype in FLOATS}
-    for node in reversed(list(model.graph)):
-        outs = [v for v in node.outputs if v in reached]
-        if not outs:
-            continue
-        for index, x in enumerate(node.inputs):
-            if x is None or not _may_carry(x, node):
-                continue
-            rule = find_rule(VJPS, node, index)
-            if rule is not None and rule is not zero:
-                reached.add(x)
-    return reached
+    """Float (or quantised) values of the main graph that a gradient of some float output reaches."""
+    seeds = {v for v in model.graph.outputs if v.dtype in FLOATS}
+    every = [*model.graph.inputs, *model.graph.initializers.values(), *(v for n in model.graph for v in n.outputs)]
+    wrt = [v for v in every if v.dtype in FLOATS or _quantised(v)]
+    # An operator with neither rule nor body lets nothing pass here (``gradient`` raises where it is on the way).
+    opaque = {(operator_name(n), ANY): zero for n in model.graph.all_nodes() if not _has_answer(n, model)}
+    try:
+        return Path(model.graph, seeds, wrt, {**VJPS, **opaque}).live
+    except UnsupportedGradient:  # bodies of an unknown operator
+        return seeds
 
 
-def _may_carry(x: ir.Value, user: ir.Node) -> bool:
-    if x.dtype in FLOATS:
-        return True
-    producer = x.producer()
-    integer = x.dtype is not None and x.dtype.is_integer()
-    if not integer or operator_name(user) == "Gather":
+def _quantised(v: ir.Value) -> bool:
+    """Whether cotangents arrive at this integer value."""
+    if v.dtype is None or not v.dtype.is_integer():
         return False
-    if producer is None:
-        return operator_name(user) in INTEGER_CARRIERS | {"DequantizeLinear", "Cast"} and x.is_graph_input()
-    return operator_name(producer) in INTEGER_CARRIERS
+    producer = v.producer()
+    if producer is not None:
+        return operator_name(producer) in INTEGER_CARRIERS
+    users = {operator_name(user) for user, index in v.uses() if index == 0}
+    return v.is_graph_input() and bool(users & (INTEGER_CARRIERS | {"DequantizeLinear", "Cast"}))
+
+
+def _has_answer(node: ir.Node, model: ir.Model) -> bool:
+    """Whether the operator has rules or a body."""
+    name = operator_name(node)
+    if name in SCOPED or name in BODIES or (node.domain, node.op_type, node.overload) in model.functions:
+        return True
+    if any((name, i) in VJPS for i in (ANY, *range(len(node.inputs)))):
+        return True
+    try:
+        schema = onnx.defs.get_schema(node.op_type, model.graph.opset_imports.get(node.domain, 1), node.domain)
+    except onnx.defs.SchemaError:
+        return False
+    return bool(schema.has_function or schema.has_context_dependent_function)  # type: ignore[attr-defined]
 
 
 def _info(v: ir.Value, kind: str, reached: set[ir.Value]) -> ValueInfo:

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from graph_tools.lowering.table import BODIES
+from graph_tools.vjp.table import SCOPED, VJPS
 from service.cli import app
+from service.commands.operator_table import operators
 from service.commands.tables import rewrite
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,6 +20,13 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_generated_blocks_are_fresh():
     assert rewrite(README) == README, "run `make readme`"
+
+
+def test_every_rule_and_body_is_in_the_table():
+    table = operators()
+    listed = set(re.findall(r"^\| ([\w.:]+) \|", table, re.MULTILINE))
+    named = listed | set(re.findall(r"\w+", table[table.rindex("Derivative zero") :]))
+    assert {op for op, _ in VJPS} | set(BODIES) | set(SCOPED) <= named
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))

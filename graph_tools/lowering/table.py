@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
+from graph_tools.blame import blamed
 from graph_tools.emit import Emitter, infer_node, operator_name
 from graph_tools.errors import UnsupportedGradient
 
@@ -38,13 +39,18 @@ def lowering(*operators: str, at_load: bool = False) -> Callable[[Body], Body]:
     return register
 
 
-def lower(b: Emitter, node: ir.Node) -> bool:
+def lower(b: Emitter, node: ir.Node, body: Body | None = None) -> bool:
     """Replace ``node`` by its body; the node's output values stay the same objects under the same names.
+
+    Args:
+        b: an emitter of the model.
+        node: a node of the main graph or of a subgraph.
+        body: what to use in place of the table's body.
 
     Returns:
         False where there is no body (the graph is unchanged).
     """
-    body = BODIES.get(operator_name(node))
+    body = body or BODIES.get(operator_name(node))
     if body is None:
         return False
     with b.before(node):
@@ -65,11 +71,12 @@ def _hand_over(b: Emitter, node: ir.Node, results: tuple[ir.Value | None, ...]) 
     for i, old in enumerate(outputs):
         result = results[i] if i < len(results) else None
         if result is not None:
-            pairs.append((old, result))
+            if old.name or old.uses():
+                pairs.append((old, result))
         elif old.uses() or old.is_graph_output():
             raise UnsupportedGradient(
-                f"output {i} ({old.name!r}) of operator {operator_name(node)} (node {node.name!r}) cannot be computed with "
-                "standard operators; black-box methods work on this model",
+                f"output {i} ({old.name!r}) of operator {operator_name(node)} (node {node.name!r}) cannot be computed "
+                "with standard operators; black-box methods work on this model",
                 operator=operator_name(node),
                 node=node.name or "",
             )
@@ -112,9 +119,14 @@ def lower_fused(model: ir.Model) -> bool:
         return False
     b = Emitter(model)
     waiting = set(todo)
+    read = [v for v in model.graph.initializers.values() if v.uses()]
     for node in list(model.graph.all_nodes()):
         if node in waiting:
-            lower(b, node)
-        elif any(v.type is None for v in node.outputs if v.name):
+            with blamed(node):
+                lower(b, node)
+        elif any(v.type is None or v.shape is None for v in node.outputs if v.name):
             infer_node(node, model.graph.opset_imports)
+    for v in read:  # weights that came out of blocks or bits: the program carries one form
+        if not v.uses() and not v.is_graph_output() and v.name:
+            del model.graph.initializers[v.name]
     return True

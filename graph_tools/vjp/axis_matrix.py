@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from graph_tools.emit import dims
 from graph_tools.reverse import Reverse
 from graph_tools.vjp.spatial import Window, sizes
 
@@ -18,10 +19,22 @@ def contract(b: Reverse, v: ir.Value, r: int, axis: int, matrix: ir.Value) -> ir
     if axis == r - 1:
         return b.MatMul(v, matrix)
     if axis == r - 2:
-        return b.MatMul(b.Transpose(matrix, perm=[1, 0]), v)
+        return b.MatMul(with_rows(b, b.Transpose(matrix, perm=[1, 0]), v, r), v)
     order = [*(a for a in range(r) if a != axis), axis]
     product = b.MatMul(b.Transpose(v, perm=order), matrix)
     return b.Transpose(product, perm=[int(a) for a in np.argsort(order)])
+
+
+def with_rows(b: Reverse, left: ir.Value, v: ir.Value, r: int) -> ir.Value:
+    """``left`` for a product with ``v`` (rank r), repeated over the rows of ``v`` where there may be none.
+
+    ONNX Runtime's MatMul broadcasts a single matrix over any number of rows but 0.
+    """
+    rows = (dims(v) or (None,))[0]
+    if r < 3 or rows:
+        return left
+    found: ir.Value = b.Expand(left, b.Concat(b.Shape(v, start=0, end=1), [1] * (r - 1), axis=0))
+    return found
 
 
 def taps(window: Window, i: int) -> np.ndarray:

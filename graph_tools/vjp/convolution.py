@@ -134,6 +134,11 @@ def _spread(b: Reverse, ct: ir.Value, w: ir.Value, window: Window, group: int, x
     pads, left = window.pads, _left_over(window)
     attributes = {"strides": list(window.strides), "dilations": list(window.dilations), "group": group}
     extra = [s - 1 if p is None else p for s, p in zip(window.strides, left, strict=True)]
+    low = [min(p, q) for p, q in zip(pads[: window.n], pads[window.n :], strict=True)] if pads is not None else []
+    if b.form == "cuda" and low * 2 != (pads or []):  # its ConvTranspose pads both ends alike: the rest is cut off
+        out = b.ConvTranspose(ct, w, pads=low * 2, output_padding=extra if any(extra) else None, **attributes)
+        before = b.const(np.array(pads[: window.n] if pads else [], np.int64) - low)
+        return crop(b, window, out, b.Add(before, sizes(b, x)), before)
     out = b.ConvTranspose(ct, w, pads=pads, output_padding=extra if any(extra) else None, **attributes)
     if pads is not None:
         return out if None not in left else crop(b, window, out, sizes(b, x))

@@ -74,9 +74,10 @@ def div_1(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
 
 @vjp("Mod", 1)
 def mod_1(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
-    """d(x − z·q)/dz = −q with the integer q = (x − y)/z."""
+    """d(x − z·q)/dz = −q with the integer q = (x − y)/z; 0 where the remainder is not a number."""
     x, z, y = operand(node, 0), operand(node, 1), node.outputs[0]
-    return b.times(b.Neg(ct), b.Round(b.Div(b.Sub(x, y), z)), y)
+    q = b.Round(b.Div(b.Sub(x, y), z))
+    return b.times(b.Neg(ct), b.Where(b.IsNaN(q), b.const(0.0, like=q), q), y)
 
 
 @vjp("Pow", 0)

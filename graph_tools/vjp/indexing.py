@@ -109,6 +109,20 @@ def top_k(b: Reverse, node: ir.Node, ct: ir.Value | None, *_indices: ir.Value | 
     return b.shaped_like(b.ScatterElements(b.zeros_like(x), where, ct, axis=axis), x)
 
 
+@vjp("Unique", 0)
+def unique(b: Reverse, node: ir.Node, ct: ir.Value | None, *_indices: ir.Value | None) -> ir.Value | None:
+    """Each unique element's cotangent at its first occurrence, as the operator's own indices say."""
+    if ct is None:
+        return None
+    x, first = operand(node, 0), b.extra_output(node, 1)
+    if "axis" not in node.attributes:
+        total = b.ReduceProd(b.ct_shape(x, exact=True), keepdims=1)
+        return b.reshape_like(put_back_at_run(b, ct, first, 0, 1, total, unique=True), x)
+    rank = b.rank_of(x)
+    axis = node.attributes.get_int("axis") % rank
+    return b.shaped_like(put_back_at_run(b, ct, first, axis, rank, size(b, x, axis), unique=True), x)
+
+
 @vjp("OneHot", 2)
 def one_hot_values(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """y = off + (on − off)·h with h = 1 at the index: (Σ ct·(1 − h), Σ ct·h)."""
@@ -195,7 +209,7 @@ class _Written:
         flat: bool = False,
     ) -> None:
         """Take the primals; in float32 for half floats, whose reductions have no kernel on the CPU."""
-        self.b, self.index, self.axis = b, index, axis
+        self.b, self.index, self.axis, self.flat = b, index, axis, flat
         self.data, self.updates, self.y = (self._plain(b.primal(v), flat) for v in (data, updates, y))
 
     def to_data(self, reduction: str, ct: ir.Value) -> ir.Value:
@@ -231,6 +245,8 @@ class _Written:
         return self.b.Cast(self.b.Equal(v, w), to=dtype_of(v).value)
 
     def _at(self, v: ir.Value) -> ir.Value:
+        if self.flat:
+            return self.b.Gather(v, self.index)
         return self.b.GatherElements(v, self.index, axis=self.axis)
 
     def _product(self, updates: ir.Value) -> ir.Value:

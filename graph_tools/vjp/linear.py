@@ -185,18 +185,24 @@ def det(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """The cofactors, (−1)^(i+j) det(X without row i and column j): right for singular matrices too."""
     x = operand(node, 0)
     rank, n = b.rank_of(x), (dims(x) or (None,))[-1]
-    if n is None:
-        raise UnsupportedGradient(
-            f"the gradient of Det (node {node.name!r}) needs matrices of known size, and that of {x.name!r} is open",
-            operator="Det",
-            node=node.name or "",
-        )
     wide = b.Unsqueeze(ct, [-2, -1])
     if n == 1:
         return wide
-    others = np.array([[r for r in range(n) if r != i] for i in range(n)], np.int64)
+    others, signs = _cofactors(b, x, n)
     minors = b.Gather(b.Gather(b.primal(x), others, axis=-2), others, axis=-1)
     lead = list(range(rank - 2))
     minors = b.Transpose(minors, perm=[*lead, rank - 2, rank, rank - 1, rank + 1])
-    signs = b.const(np.fromfunction(lambda i, j: (-1.0) ** (i + j), (n, n)), like=ct)
     return b.Mul(wide, b.Mul(b.Det(minors), signs))
+
+
+def _cofactors(b: Reverse, x: ir.Value, n: int | None) -> tuple[ir.Value, ir.Value]:
+    """For matrices [n, n]: int64 [n, n − 1], row i without i; and [n, n], the signs (−1)^(i+j)."""
+    if n is not None:
+        others = np.array([[r for r in range(n) if r != i] for i in range(n)], np.int64)
+        return b.const(others), b.const(np.fromfunction(lambda i, j: (-1.0) ** (i + j), (n, n)), like=x)
+    size = b.Gather(b.Shape(x), -1)
+    row, column = b.Unsqueeze(b.Range(0, size, 1), [1]), b.Unsqueeze(b.Range(0, b.Sub(size, 1), 1), [0])
+    others = b.Add(column, b.Cast(b.GreaterOrEqual(column, row), to=ir.DataType.INT64.value))
+    odd = b.Mod(b.Add(row, b.Unsqueeze(b.Range(0, size, 1), [0])), 2)
+    signs = b.Where(b.Equal(odd, 1), b.const(-1.0, like=x), b.const(1.0, like=x))
+    return others, signs

@@ -23,11 +23,27 @@ from graph_tools.vjp.table import nondiff, vjp
 
 @vjp("Softmax", 0)
 def softmax(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
-    """ct·y − y·Σ(ct·y)."""
-    y = node.outputs[0]
-    weighted = b.times(ct, y)
+    """ct·y − y·Σ(ct·y); 0 in rows that are NaN (every operand −inf) where a Where behind the node replaces them."""
+    x = node.outputs[0]
+    y = _without_nan(b, x)
+    weighted = b.times(ct, y, x)
     total = b.ReduceSum(weighted, [node.attributes.get_int("axis", -1)], keepdims=1)
-    return b.Sub(weighted, b.times(total, y))
+    return b.Sub(weighted, b.times(total, y, x))
+
+
+def _without_nan(b: Reverse, y: ir.Value) -> ir.Value:
+    """``y``, with zeros for NaN where a Where reads it, perhaps through a Cast: 0·NaN would undo its choice."""
+    cast = [v for user, _ in y.uses() if user.op_type == "Cast" for v in user.outputs]
+    choices = [user for v in (y, *cast) for user, index in v.uses() if user.op_type == "Where" and index > 0]
+    if not choices:
+        return y
+    for choice in choices:  # Where(IsNaN(y), 0, y) is what is wanted
+        test, other, kept = choice.inputs
+        nan, zero = None if test is None else test.producer(), array_of(other)
+        guarded = kept is y and nan is not None and nan.op_type == "IsNaN" and nan.inputs[0] is y
+        if guarded and zero is not None and zero.size == 1 and not zero.any():
+            return choice.outputs[0]
+    return b.Where(b.IsNaN(y), b.const(0.0, like=y), y)
 
 
 @vjp("LogSoftmax", 0)
@@ -61,8 +77,8 @@ def lrn(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     size = node.attributes["size"].as_int()
     alpha, beta = node.attributes.get_float("alpha", 1e-4), node.attributes.get_float("beta", 0.75)
     band = _band(b, x, (size - 1) // 2, size // 2)
-    squares = _window_sum(b, band, b.Mul(x, x))
-    scale = b.Add(b.Mul(squares, alpha / size), node.attributes.get_float("bias", 1.0))
+    squares = _window_sum(b, band, b.Mul(b.Mul(x, alpha / size), x))  # x² alone may be more than float16 holds
+    scale = b.Add(squares, node.attributes.get_float("bias", 1.0))
     through = _window_sum(b, b.Transpose(band, perm=[1, 0]), b.times(ct, b.Div(y, scale), x))
     return b.Sub(b.times(ct, b.Pow(scale, -beta), x), b.times(through, b.Mul(x, 2 * alpha * beta / size), x))
 
@@ -89,14 +105,32 @@ def _window_sum(b: Reverse, band: ir.Value, v: ir.Value) -> ir.Value:
 
 
 @vjp("BatchNormalization", 0)
-def batch_norm(b: Reverse, node: ir.Node, ct: ir.Value | None, *_cts: ir.Value | None) -> ir.Value | None:
-    """scale/√(variance + ε)."""
+def batch_norm(
+    b: Reverse, node: ir.Node, ct: ir.Value | None, ct_mean: ir.Value | None = None, ct_var: ir.Value | None = None
+) -> ir.Value | None:
+    """scale/√(variance + ε).
+
+    In training the adjoint of standardising, and from the running statistics (1 − momentum)/n for the mean and
+    2(1 − momentum)/n·(x − mean) for the variance, n elements per channel.
+    """
     x = operand(node, 0)
-    if ct is None or not _training(b, node):
+    if not _training(b, node):
         return None if ct is None else b.times(ct, typed_like(b, _gain(b, node, x), ct))
     xhat, r, axes = _batch_statistics(b, node)
-    g = scaled(b, typed_like(b, ct, xhat), operand(node, 1), along_channels(b, operand(node, 1), x))
-    return standardise_adjoint(b, g, xhat, r, axes, x)
+    parts = []
+    if ct is not None:
+        g = scaled(b, typed_like(b, ct, xhat), operand(node, 1), along_channels(b, operand(node, 1), x))
+        parts.append(standardise_adjoint(b, g, xhat, r, axes, x))
+    share = b.Mul(b.Div(*(b.Cast(b.Size(v), to=dtype_of(xhat).value) for v in (r, x))), 1.0 - _momentum(node))
+    if ct_mean is not None:
+        parts.append(b.Mul(along_channels(b, typed_like(b, ct_mean, xhat), x), share))
+    if ct_var is not None:
+        centred = b.Mul(b.Div(xhat, r), b.Mul(share, 2.0))
+        parts.append(b.Mul(along_channels(b, typed_like(b, ct_var, xhat), x), centred))
+    total = parts[0]
+    for part in parts[1:]:
+        total = b.Add(total, part)
+    return total if ct is not None or ct_var is not None else b.expand_like(b.Unsqueeze(total, [0]), x)
 
 
 @vjp("BatchNormalization", 1)
@@ -119,25 +153,37 @@ def batch_norm_bias(b: Reverse, node: ir.Node, ct: ir.Value | None, *_cts: ir.Va
 
 
 @vjp("BatchNormalization", 3)
-def batch_norm_mean(b: Reverse, node: ir.Node, ct: ir.Value | None, *_cts: ir.Value | None) -> ir.Value | None:
-    """−scale/√(variance + ε), summed over all but channels."""
+def batch_norm_mean(
+    b: Reverse, node: ir.Node, ct: ir.Value | None, ct_mean: ir.Value | None = None, _ct_var: ir.Value | None = None
+) -> ir.Value | None:
+    """−scale/√(variance + ε), summed over all but channels; in training momentum, to the running mean."""
     x = operand(node, 0)
-    if ct is None or _training(b, node):
+    if _training(b, node):
+        return None if ct_mean is None else b.Mul(ct_mean, _momentum(node))
+    if ct is None:
         return None
     wide = widened(b, ct)
     return channel_sum(b, b.times(b.Neg(wide), typed_like(b, _gain(b, node, x), wide)), x)
 
 
 @vjp("BatchNormalization", 4)
-def batch_norm_variance(b: Reverse, node: ir.Node, ct: ir.Value | None, *_cts: ir.Value | None) -> ir.Value | None:
-    """−½·scale·(x − mean)·(variance + ε)^(−3/2), summed over all but channels."""
+def batch_norm_variance(
+    b: Reverse, node: ir.Node, ct: ir.Value | None, _ct_mean: ir.Value | None = None, ct_var: ir.Value | None = None
+) -> ir.Value | None:
+    """−½·scale·(x − mean)·(variance + ε)^(−3/2), summed over all but channels; in training momentum."""
     x = operand(node, 0)
-    if ct is None or _training(b, node):
+    if _training(b, node):
+        return None if ct_var is None else b.Mul(ct_var, _momentum(node))
+    if ct is None:
         return None
     centred = _centred(b, node)
     r = _inverse_deviation(b, node, x)
     slope = b.Mul(b.Mul(b.Mul(r, r), typed_like(b, _gain(b, node, x), r)), -0.5)
     return channel_sum(b, b.times(typed_like(b, ct, centred), b.Mul(centred, slope), x), x)
+
+
+def _momentum(node: ir.Node) -> float:
+    return node.attributes.get_float("momentum", 0.9)
 
 
 def _training(b: Reverse, node: ir.Node) -> bool:

@@ -138,9 +138,9 @@ def depth_to_space(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
 
 @vjp("SpaceToDepth", 0)
 def space_to_depth(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
-    """DepthToSpace."""
-    block = node.attributes.get_int("blocksize")
-    return b.shaped_like(b.DepthToSpace(ct, blocksize=block, mode="DCR"), operand(node, 0))
+    """DepthToSpace, in the same mode."""
+    block, mode = node.attributes.get_int("blocksize"), node.attributes.get_string("mode", "DCR")
+    return b.shaped_like(b.DepthToSpace(ct, blocksize=block, mode=mode), operand(node, 0))
 
 
 @vjp("Trilu", 0)

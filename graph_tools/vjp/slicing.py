@@ -123,7 +123,11 @@ def pad_(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
             ct = put_back(b, ct, index, axis, rank, length)
             continue
         amounts = _pads_at_run(b, node, rank, axis) if known is None else b.const(np.array([before, after], np.int64))
-        picked = b.Pad(b.Range(0, scalar(b, length), 1), amounts, mode=mode)
+        picked = b.Range(0, scalar(b, length), 1)
+        if b.form == "cuda":  # Pad has no CUDA kernel for integers; doubles hold positions up to 2^53
+            picked = b.Cast(b.Pad(b.Cast(picked, to=ir.DataType.DOUBLE.value), amounts, mode=mode), to=7)
+        else:
+            picked = b.Pad(picked, amounts, mode=mode)
         ct = put_back_at_run(b, ct, picked, axis, rank, length)
     return b.shaped_like(ct, x)
 

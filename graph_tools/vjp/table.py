@@ -12,20 +12,45 @@ primal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
 
-from graph_tools.emit import operator_name
+from graph_tools.emit import operator_name as operator_name
 
 Rule = Callable[..., ir.Value | None]
 Key = tuple[str, int]
 Table = Mapping[Key, Rule]
 
+Seed = tuple[ir.Value, ir.Value]
+"""A value and the cotangent that is put on it."""
+
+
+@dataclass(frozen=True)
+class Inner:
+    """What the rule of an operator with bodies knows of the walk that asks it.
+
+    Attributes:
+        live: values, those inside its bodies too, on the path that is being walked.
+        walk: ``walk(seeds, wrt)`` emits the reverse of what ``b`` has emitted into its present scope and returns the
+            cotangents of ``wrt``, None where zero.
+    """
+
+    live: set[ir.Value]
+    walk: Callable[[Sequence[Seed], Sequence[ir.Value]], list[ir.Value | None]]
+
+
+ScopedRule = Callable[..., Iterable[Seed]]
+
 ANY = -1
 VJPS: dict[Key, Rule] = {}
+SCOPED: dict[str, ScopedRule] = {}
 INTEGER_CARRIERS: set[str] = set()
+FORMS: dict[str, Callable[[ir.Node], bool]] = {}
+SAMPLERS = frozenset({"Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike"})
+"""Operators that draw: nothing passes through them, and a path that has no other way is refused by their names."""
 
 
 def vjp(operator: str, *inputs: int, table: dict[Key, Rule] | None = None) -> Callable[[Rule], Rule]:
@@ -38,6 +63,30 @@ def vjp(operator: str, *inputs: int, table: dict[Key, Rule] | None = None) -> Ca
                 raise ValueError(f"{operator} input {index} has two rules")
             target[operator, index] = rule
         return rule
+
+    return register
+
+
+def scoped(operator: str) -> Callable[[ScopedRule], ScopedRule]:
+    """Register the rule of an operator with bodies: ``rule(b, node, inner, *cts)``.
+
+    It returns the cotangents of operands and of captured values at once, as pairs (value, cotangent); a value may come
+    twice.
+    """
+
+    def register(rule: ScopedRule) -> ScopedRule:
+        SCOPED[operator] = rule
+        return rule
+
+    return register
+
+
+def only_where(*operators: str) -> Callable[[Callable[[ir.Node], bool]], Callable[[ir.Node], bool]]:
+    """Register the decorated test: the operators' rules hold for nodes that pass it, others go through their bodies."""
+
+    def register(test: Callable[[ir.Node], bool]) -> Callable[[ir.Node], bool]:
+        FORMS.update(dict.fromkeys(operators, test))
+        return test
 
     return register
 
@@ -63,6 +112,8 @@ def carries_integers(*operators: str) -> None:
 def find_rule(table: Table, node: ir.Node, index: int) -> Callable[..., ir.Value | None] | None:
     """The rule for input ``index`` of ``node`` as a function of (b, node, *cts), or None."""
     name = operator_name(node)
+    if name in FORMS and not FORMS[name](node):
+        return None
     rule = table.get((name, index))
     if rule is not None:
         return rule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
@@ -10,21 +11,31 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_ir as ir
 import typer
 
+import graph_tools
+from graph_tools.cuda_kernels import CudaException, cuda_exceptions, kernels
+from graph_tools.errors import ExplainError
 from graph_tools.values import ValueInfo
 from service.commands.console import note, plain, say, stdout, table, watch
 from service.commands.opening import Opened, open_model
 from service.core import MethodInfo
 from service.explainers.base import ParameterInfo
 from service.models.describe import ModelInfo, TensorDescription, describe, values
+from service.models.loaded import LoadedModel
 
 Shape = tuple[int | str | None, ...] | None
 
 
 @dataclass(frozen=True)
 class Facts:
-    """All there is to say about a file."""
+    """All there is to say about a file.
+
+    Attributes:
+        on_cpu: nodes of the file that ONNX Runtime's CUDA provider leaves to the CPU.
+        emitted_on_cpu: such nodes among those that the gradient of the scores adds.
+    """
 
     path: Path
     card: Path | None
@@ -33,6 +44,8 @@ class Facts:
     info: ModelInfo
     methods: list[MethodInfo]
     values: list[ValueInfo]
+    on_cpu: list[CudaException]
+    emitted_on_cpu: list[CudaException]
 
     @property
     def layers(self) -> list[ValueInfo]:
@@ -78,7 +91,29 @@ def collect(opened: Opened, path: Path) -> Facts:
     methods = opened.engine.methods(opened.model.name)  # before describe: it may find that there are no gradients
     info = describe(opened.model)
     producer = " ".join(filter(None, (proto.producer_name, proto.producer_version)))
-    return Facts(path, opened.card, f"{opset} (IR {proto.ir_version})", producer, info, methods, values(opened.model))
+    form = f"{opset} (IR {proto.ir_version})"
+    own, emitted = _left_to_the_cpu(proto), _emitted_to_the_cpu(opened.model)
+    return Facts(path, opened.card, form, producer, info, methods, values(opened.model), own, emitted)
+
+
+def _left_to_the_cpu(proto: onnx.ModelProto) -> list[CudaException]:
+    with contextlib.suppress(Exception):  # operators it does not know, files above 2 GB: the file's own types then
+        proto = onnx.shape_inference.infer_shapes(proto)  # types decide between kernels
+    for v in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+        if v.type.WhichOneof("value") != "tensor_type":  # onnx-ir has no maps
+            v.ClearField("type")
+    return cuda_exceptions(ir.from_proto(proto))
+
+
+def _emitted_to_the_cpu(model: LoadedModel) -> list[CudaException]:
+    """Of the nodes that the gradient of the scores with respect to the input adds; [] where there is none."""
+    try:
+        box = model.whitebox(model.image is not None)
+        program = graph_tools.gradient(box.model, [box.scores], [box.entry], form="cuda")
+    except ExplainError:
+        return []
+    own = {node.name for node in box.model.graph.all_nodes()}
+    return [e for e in cuda_exceptions(program) if e.node not in own]
 
 
 def as_mapping(facts: Facts, *, with_values: bool) -> dict[str, Any]:
@@ -91,6 +126,11 @@ def as_mapping(facts: Facts, *, with_values: bool) -> dict[str, Any]:
         **dataclasses.asdict(facts.info),
         "layers": [_value(v) for v in facts.layers],
         "methods": [_method(m) for m in facts.methods],
+        "without_cuda_kernel": [
+            {**e._asdict(), "emitted": emitted}
+            for emitted, found in ((False, facts.on_cpu), (True, facts.emitted_on_cpu))
+            for e in found
+        ],
     }
     if with_values:
         out["values"] = [_value(v) for v in facts.values]
@@ -141,6 +181,22 @@ def _facts(facts: Facts) -> Iterable[tuple[str, str]]:
         yield "cost", f"{info.macs / 1e6:,.1f} million multiply-adds per row"
     yield "card", str(facts.card) if facts.card else "none"
     yield "provider", info.provider
+    yield "on CUDA", _on_cuda(facts)
+
+
+def _on_cuda(facts: Facts) -> str:
+    """``all nodes``, or what stays on the CPU: operators with count and first node."""
+    if not facts.on_cpu and not facts.emitted_on_cpu:
+        return f"every node of the file and of its gradient has a kernel ({kernels()[0].rsplit(', ', 1)[-1]})"
+    lines = []
+    for where, found in (("", facts.on_cpu), (" of the gradient", facts.emitted_on_cpu)):
+        grouped: dict[tuple[str, str], list[str]] = {}
+        for e in found:
+            grouped.setdefault((e.operator, e.why), []).append(e.node)
+        for (operator, why), nodes in grouped.items():
+            many = f" x {len(nodes)}" if len(nodes) > 1 else ""
+            lines.append(f"{operator}{many}{where} stays on the CPU: {why} (node {nodes[0] or 'without a name'})")
+    return "\n".join(lines)
 
 
 def _scores(info: ModelInfo) -> str:

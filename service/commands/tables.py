@@ -7,8 +7,7 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-import graph_tools.vjp  # noqa: F401  fills the table
-from graph_tools.vjp.table import ANY, VJPS, zero
+from service.commands.operator_table import operators
 from service.explainers.base import EXPLAINERS, Explainer
 from service.explainers.registry import find  # noqa: F401  fills the registry
 
@@ -17,26 +16,6 @@ def methods() -> str:
     """The methods with their parameters, from the registry."""
     rows = [f"| `{e.name}` | {e.kind} | {e.summary} | {_parameters(e) or '—'} |" for e in EXPLAINERS.values()]
     return "\n".join(["| method | kind | what it shows | parameters and defaults |", "|---|---|---|---|", *rows])
-
-
-def operators() -> str:
-    """The operators with gradient rules, from the rule table: per family file, differentiable and zero ones."""
-    families: dict[str, set[str]] = {}
-    constant: set[str] = set()
-    for (operator, _), rule in VJPS.items():
-        if rule is zero:
-            constant.add(operator)
-        else:
-            families.setdefault(rule.__module__.rsplit(".", 1)[1].replace("_", " "), set()).add(operator)
-    smooth = set().union(*families.values())
-    lines = ["| family | operators |", "|---|---|"]
-    lines += [f"| {name} | {_names(families[name])} |" for name in sorted(families)]
-    lines.append(f"| derivative zero | {_names(constant - smooth)} |")
-    count = len({op for op, _ in VJPS})
-    inputs = sum(1 for (_, i), rule in VJPS.items() if rule is not zero and i != ANY)
-    total = f"{count} operators, {inputs} differentiable inputs;"
-    lines += ["", f"{total} operators with an ONNX function body and no rule of their own are expanded first."]
-    return "\n".join(lines)
 
 
 def example() -> str:
@@ -61,10 +40,6 @@ def _shown(default: object) -> str:
     if isinstance(default, tuple):
         return ",".join(map(str, default))
     return str(default).lower() if isinstance(default, bool) else str(default)
-
-
-def _names(operators: set[str]) -> str:
-    return ", ".join(sorted(operators))
 
 
 def main() -> None:

@@ -93,7 +93,7 @@ def _seed(b: Reverse, scores: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
     hot = b.OneHot(resolved, classes, values, axis=-1)
     out_of_range = b.Where(b.Less(minus, 0), classes, minus)  # an index beyond the depth gives zeros
     hot = b.Sub(hot, b.OneHot(out_of_range, classes, values, axis=-1))
-    hot = hot if scores.dtype == ir.DataType.FLOAT else b.CastLike(hot, scores)
+    hot = hot if scores.dtype in (None, ir.DataType.FLOAT) else b.Cast(hot, to=scores.dtype.value)
     return target, resolved, hot
 
 

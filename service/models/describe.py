@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import graph_tools
-from graph_tools.errors import UnsupportedModel
+from graph_tools.errors import ExplainError, UnsupportedModel
 from graph_tools.values import ValueInfo
 from service.models import preprocess
 from service.models.loaded import LoadedModel
@@ -83,9 +83,18 @@ def describe(model: LoadedModel) -> ModelInfo:
         default_layer=model.default_layer or "",
         layers=layers,
         macs=model.macs,
-        notes=(*model.notes, *model.image_notes, *([model.batch_note] if model.batch_note else [])),
+        notes=(*model.notes, *model.image_notes, *filter(None, [model.batch_note, _quantisation(model)])),
         whitebox_error=model.whitebox_error or "",
     )
+
+
+def _quantisation(model: LoadedModel) -> str:
+    """How far the explained form of a quantised file is from the served one, "" where there is nothing to say."""
+    try:
+        found = model.distance()
+    except ExplainError as error:
+        return f"the file is quantised; its float form could not be compared with the served session: {error}"
+    return "" if found is None else f"the file is quantised, and {found}"
 
 
 def values(model: LoadedModel) -> list[ValueInfo]:

@@ -18,7 +18,7 @@ from graph_tools import model as models
 from graph_tools.backward import check_path
 from graph_tools.errors import ExplainError, InvalidRequest, UnknownValue, UnsupportedGradient, UnsupportedModel
 from service.explainers.base import Batch, Explainer, Graph
-from service.models import classes, preprocess, served, shapes, signature, whitebox
+from service.models import classes, distance, preprocess, served, shapes, signature, whitebox
 from service.models.card import Card, InputCard
 from service.models.compiled import Compiled, Composed, rows_for
 from service.models.tail import Tail
@@ -29,8 +29,6 @@ from service.types import Array
 
 VERSION = "1"  # part of every program's key: raise it when emitted graphs change
 OPEN_SIZE = 224  # side assumed where neither file nor card says it
-_QUANTISED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "DynamicQuantizeLinear",
-              "ConvInteger", "MatMulInteger"}  # fmt: skip
 
 
 class LoadedModel:
@@ -67,7 +65,7 @@ class LoadedModel:
         self.numbers = self._pixels(card.input)
         files = served.make_batchable(proto, self._folder, runtime, self._open_size())
         self._proto, self.rows = files.relaxed, files.rows
-        self.quantised = any(n.op_type in _QUANTISED for n in proto.graph.node)
+        self.quantised = distance.is_quantised(proto)
         graph, self.whitebox_error = self._graph()
         self.tail, self.default_layer = self._ending(graph, proto)
         signature.check_rows(proto, self.tail.output)
@@ -253,6 +251,17 @@ class LoadedModel:
             return whitebox.layers(self.whitebox(self.image is not None))
         except UnsupportedModel:
             return []
+
+    def distance(self) -> distance.Distance | None:
+        """How far explanations of a quantised file are from what is served; None where there is nothing to compare.
+
+        Raises:
+            ExplainError: the graph cannot be rewritten, or one of the two does not run.
+        """
+        if not self.quantised or self.whitebox_error is not None:
+            return None
+        session = self.served.session
+        return distance.measure(self._proto, self._folder, self._runtime, session, self._open_size(), self.rows)
 
     def label(self, index: int) -> str:
         """The class's label, or ``class <index>``."""

@@ -14,6 +14,7 @@ UNIQUE = np.array([[1, 0, 2], [0, 1, -3]], I64)  # for axis 0: no position twice
 PAIRS = np.array([[0, 1], [2, -1], [0, 1]], I64)
 ROWS = np.array([[2], [0], [2]], I64)
 KEEP = np.array([True, False, True])
+SHUFFLED = np.random.default_rng(1).permutation(np.linspace(-1, 1, 12)).reshape(3, 4)
 BASE = np.array([[0.5, -0.2, 0.3], [0.1, 0.5, 0.3], [0.4, -0.2, 0.9]])
 LEVEL = np.array([[0.5, 0.7, 0.1], [0.6, -0.5, 0.8]])
 WITH_ZERO = np.array([[0.0, 0.7, 0.1], [0.6, 0.0, 0.8]])
@@ -62,6 +63,9 @@ CASES = [
     Case("Compress", ((3, 4), KEEP), {"axis": -1}, id="short-condition"),
     Case("Compress", ((3, 4), KEEP), id="flat"),
     Case("Compress", ((3, 4), KEEP), {"axis": 1}, id="runtime", runtime=(1,)),
+    Case("Unique", (SHUFFLED,)),
+    Case("Unique", (SHUFFLED,), {"sorted": 0}, id="unsorted", reference=False),
+    Case("Unique", (SHUFFLED,), {"axis": 1}, id="axis", outputs=4),
     Case("OneHot", (ints(1, 0, -1, 9), number(3), (2,))),
     Case("OneHot", (GRID, number(3), (2,)), {"axis": 0}, id="axis0", runtime=(0, 1)),
 ]

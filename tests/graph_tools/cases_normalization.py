@@ -52,6 +52,14 @@ CASES = [
     Case(
         "BatchNormalization", (IMAGE, *BATCH), {"training_mode": 1}, id="training", outputs=3, constants=(3, 4)
     ),
+    Case(
+        "BatchNormalization", (IMAGE, *BATCH), {"training_mode": 1, "momentum": 0.7}, id="running", outputs=3,
+        through=(0, 1, 2),
+    ),
+    Case(
+        "BatchNormalization", (IMAGE, *BATCH), {"training_mode": 1, "momentum": 0.7}, id="running-mean", outputs=3,
+        through=(1,),
+    ),
     Case("LayerNormalization", ((2, 3, 4), SCALE, BIAS)),
     Case("LayerNormalization", ((2, 3, 4), SCALE), id="no-bias"),
     Case("LayerNormalization", ((2, 3, 4), ONES, BIAS), id="unit-scale", constants=(1, 2)),

@@ -63,6 +63,89 @@ CASES = [
     scaled("channels-last", 1, 2, 1.5, 1, mode="linear"),
     scaled("plane", 2, 1.5, x=(3, 4), mode="linear"),
     scaled("trilinear", 1, 1, 2, 1.5, 2, x=(1, 1, 2, 3, 2), mode="linear"),
+    *(
+        sized(
+            f"{policy}-{mode}-{coordinates}",
+            8,
+            9,
+            x=(1, 2, 5, 7),
+            mode=mode,
+            coordinate_transformation_mode=coordinates,
+            keep_aspect_ratio_policy=policy,
+            axes=[2, 3],
+            # The reference evaluator takes the exact size of the result for its last position.
+            flags={"reference": coordinates not in ("align_corners", "half_pixel_symmetric")},
+        )
+        for policy in ("not_larger", "not_smaller")
+        for mode in ("nearest", "linear", "cubic")
+        for coordinates in MODES
+    ),
+    *(
+        sized(
+            f"not-larger-nearest-{rounding}",
+            4,
+            9,
+            x=(1, 2, 5, 7),
+            nearest_mode=rounding,
+            keep_aspect_ratio_policy="not_larger",
+            axes=[2, 3],
+        )
+        for rounding in ROUNDINGS
+    ),
+    # ONNX Runtime resizes planes, or space alone.
+    sized("not-larger-plane", 2, 2, x=(5, 7), mode="linear", keep_aspect_ratio_policy="not_larger"),
+    sized(
+        "not-larger-every-axis",
+        2,
+        4,
+        2,
+        2,
+        x=(2, 4, 5, 7),
+        mode="linear",
+        keep_aspect_ratio_policy="not_larger",
+        flags={"ort": False},
+    ),
+    Case(
+        "Resize",
+        ((1, 2, 5, 7), None, None, np.array([8, 9])),
+        {"mode": "linear", "axes": [2, 3], "keep_aspect_ratio_policy": "not_smaller"},
+        id="not-smaller-at-run",
+        runtime=(3,),
+        open_dims=False,
+    ),
+    Case(
+        "Resize",
+        ((1, 2, 5, 7), np.array([0.1, 0.2, 0.8, 1.3]), None, np.array([3, 4])),
+        {"mode": "cubic", "axes": [2, 3], "coordinate_transformation_mode": "tf_crop_and_resize"},
+        id="crop-at-run",
+        wrt=(0,),
+    ),
+    sized(
+        "not-larger-exclude-outside",
+        8,
+        9,
+        x=(1, 2, 5, 7),
+        mode="cubic",
+        exclude_outside=1,
+        cubic_coeff_a=-0.5,
+        keep_aspect_ratio_policy="not_larger",
+        axes=[2, 3],
+    ),
+    *(
+        sized(
+            f"not-larger-antialias-{mode}-{outside}",
+            4,
+            5,
+            x=(1, 2, 9, 8),
+            mode=mode,
+            antialias=1,
+            exclude_outside=outside,
+            keep_aspect_ratio_policy="not_larger",
+            axes=[2, 3],
+        )
+        for mode in ("linear", "cubic")
+        for outside in (0, 1)
+    ),
     scaled("nothing", 1, 1, 1, 1, mode="linear"),
     # ONNX Runtime does not load it where the number of sizes is open.
     Case(

@@ -15,6 +15,7 @@ import onnxruntime
 from onnx.reference import ReferenceEvaluator
 
 import graph_tools
+from tests.graph_tools.reference_ops import REPAIRED
 
 onnxruntime.set_default_logger_severity(4)
 
@@ -73,11 +74,12 @@ def build(case: Case, kind: type, open_dims: bool = False) -> tuple[onnx.ModelPr
         if a is None:
             names.append("")
             continue
+        floating = a.dtype.kind == "f"
         if a.dtype == np.float64:
             a = a.astype(kind)
         name = f"x{i}"
         names.append(name)
-        if i in case.constants or (a.dtype.kind not in "f" and i not in case.runtime):
+        if i in case.constants or (not floating and i not in case.runtime):
             initializers.append(onnx.numpy_helper.from_array(a, name))
             continue
         shape = [f"d{i}_{j}" for j in range(a.ndim)] if open_dims else list(a.shape)
@@ -97,13 +99,22 @@ def build(case: Case, kind: type, open_dims: bool = False) -> tuple[onnx.ModelPr
 def run_reference(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Outputs by name, computed by onnx's reference evaluator."""
     names = [o.name for o in model.graph.output]
-    return dict(zip(names, ReferenceEvaluator(model).run(None, feeds), strict=True))
+    return dict(zip(names, ReferenceEvaluator(model, new_ops=REPAIRED).run(None, feeds), strict=True))
 
 
 def run_ort(model: onnx.ModelProto, feeds: dict[str, np.ndarray], threads: int = 1) -> dict[str, np.ndarray]:
     """Outputs by name, computed by ONNX Runtime on the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
+
+
+def run_plain(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Like :func:`run_ort`, QuantizeLinear and DequantizeLinear in float, as white-box sessions run them."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
 

@@ -239,3 +239,45 @@ def test_integers_that_are_not_quantised_carry_nothing() -> None:
     proto = model(nodes, {"x": (1, (2, 3))}, {"shape": np.array([2], I64)}, {"y": 1})
     with pytest.raises(UnsupportedGradient, match=r"ArgMax.*the_argmax"):
         graph_tools.gradient(proto, ["y"], ["x"])
+
+
+@pytest.mark.parametrize("form", ["tensor", "axis", "block"])
+def test_a_scale_has_the_gradient_of_the_learned_step_size(form: str) -> None:
+    """x → quantise → dequantise by s: dy/ds = round(x/s) − x/s inside the range, the end of the range outside."""
+    scale = {"tensor": np.array(0.3, np.float32), "axis": np.array([0.1, 0.2, 0.3], np.float32),
+             "block": RNG.uniform(0.1, 0.3, (2, 3)).astype(np.float32)}[form]  # fmt: skip
+    attrs = {"tensor": {}, "axis": {"axis": 0}, "block": {"axis": 0, "block_size": 2}}[form]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "zero"], ["q"], **attrs),
+        helper.make_node("DequantizeLinear", ["q", "s", "zero"], ["y"], **attrs),
+    ]
+    zero = np.full(scale.shape, 5, np.int8)
+    proto = model(nodes, {"x": (1, (3, 3)), "s": (1, scale.shape)}, {"zero": zero}, {"y": 1}, opset=21)
+    x, ct = (RNG.uniform(-1, 1, (3, 3)).astype(np.float32) for _ in range(2))
+    x[0, 0] = 90  # beyond the range
+    program = ir.to_proto(graph_tools.gradient(proto, ["y"], ["s"]))
+    got = run_ort(program, {"x": x, "s": scale, "cotangent_y": ct})["grad_s"]
+    wide = {"tensor": scale, "axis": scale[:, None] if form == "axis" else scale,
+            "block": np.repeat(scale, 2, axis=0)[:3] if form == "block" else scale}[form]  # fmt: skip
+    units = x / wide
+    slope = ct * np.where(np.abs(units) < 122, np.round(units) - units, 122)
+    want = {"tensor": slope.sum(), "axis": slope.sum(1), "block": np.stack([slope[:2].sum(0), slope[2]])}[form]
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["uint16", "int16"])
+def test_sixteen_bits_below_opset_21(kind: str) -> None:
+    """ONNX Runtime's own QuantizeLinear and DequantizeLinear (com.microsoft) take them at any opset."""
+    elem, low, high, zero, _ = KINDS[kind]
+    proto = there_and_back(elem, zero, 0.25, (2, 4), 18)
+    for node in proto.graph.node:
+        node.domain = "com.microsoft"
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    x = np.array([[-1e5, -3, 0, 0.3], [7, 1e5, low * 0.25, 1]], np.float32)
+    ct = RNG.uniform(0.5, 1, x.shape).astype(np.float32)
+    r = rounded(x, 0.25, zero)
+    loaded = graph_tools.load(proto)
+    assert {v.name: v.dtype.name for n in loaded.graph for v in n.outputs}["q"] == kind.upper()
+    program = ir.to_proto(graph_tools.gradient(proto, ["y"], ["x"]))
+    got = run_ort(program, {"x": x, "cotangent_y": ct})["grad_x"]
+    np.testing.assert_allclose(got, np.where((r >= low) & (r <= high), ct, 0), rtol=1e-6)

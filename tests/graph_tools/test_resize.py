@@ -11,7 +11,6 @@ import pytest
 from onnx import helper, numpy_helper
 
 import graph_tools
-from graph_tools.errors import UnsupportedGradient
 from tests.graph_tools.harness import run_ort
 
 
@@ -57,8 +56,16 @@ def test_nearest_of_an_integer_image_sums_over_the_copies() -> None:
     assert np.array_equal(got, np.array([[[[0 + 1 + 4 + 5, 2 + 3 + 6 + 7]]]], np.float32))
 
 
-def test_keep_aspect_ratio_is_refused_by_name() -> None:
-    model = _model(np.float32, (1, 1, 2, 2), [4, 4], axes=[2, 3], keep_aspect_ratio_policy="not_larger")
-    with pytest.raises(UnsupportedGradient, match=r"the_resize.*keep_aspect_ratio_policy") as raised:
-        graph_tools.gradient(model, ["y"], ["x"])
-    assert raised.value.node == "the_resize"
+def test_nearest_that_keeps_the_aspect_ratio_by_hand() -> None:
+    """[2, 2] within [4, 3] is 1.5 times as large: new positions 0, 1, 2 lie at 0, 0.67 and 1.33 and read 0, 0 and 1."""
+    model = _model(
+        np.float32,
+        (1, 1, 2, 2),
+        [4, 3],
+        axes=[2, 3],
+        keep_aspect_ratio_policy="not_larger",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
+    x, ct = np.ones((1, 1, 2, 2), np.float32), np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
+    assert np.array_equal(_gradient(model, x, ct), [[[[0 + 1 + 3 + 4, 2 + 5], [6 + 7, 8]]]])

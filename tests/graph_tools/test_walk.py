@@ -171,16 +171,6 @@ def test_ruleless_operator_behind_a_sign_counts_as_dead() -> None:
     graph_tools.gradient(proto, ["y"], ["x"])
 
 
-def test_subgraph_that_captures_is_an_error() -> None:
-    proto = model(
-        "g (float[2,3] x, bool c) => (float[2,3] y) { h = Tanh(x)"
-        " y = If <then_branch = t () => (float[2,3] a) { a = Neg(h) },"
-        " else_branch = e () => (float[2,3] b) { b = Tanh(h) }> (c) }"
-    )
-    with pytest.raises(UnsupportedGradient, match=r"If \(node 'node_1_If'\) reads 'h'.*black-box"):
-        graph_tools.gradient(proto, ["y"], ["x"])
-
-
 def test_subgraph_that_captures_for_indices_only_does_no_harm() -> None:
     proto = model(
         "g (float[2,3] x, bool c) => (float[2,3] y) { h = Tanh(x)"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.parity.ledger import LEDGER
+from tests.parity.ledger import LEDGER, SWITCHED
 
 if TYPE_CHECKING:
     from tests.parity.ours import Ours
@@ -66,3 +66,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("largest distances from the oracles")
         for row in rows:
             terminalreporter.write_line(row)
+    if SWITCHED:
+        terminalreporter.section("units that rounding switched; autograd with exactly these agrees")
+        for name, units in SWITCHED.items():
+            terminalreporter.write_line(f"{name}: {'; '.join(units)}")

@@ -85,6 +85,8 @@ class Ledger:
 
 
 LEDGER = Ledger()
+SWITCHED: dict[str, list[str]] = {}
+"""By net and form: the units that rounding put on the other side of their kink (see kinks.py)."""
 
 
 _HEAD = f"{'method':<24}{'oracle':<18}{'worst on':<14}{'maps':>5}{'distance':>10}{'torch 32-64':>13}{'1 - cosine':>12}"

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 import onnx_ir as ir
 
 import graph_tools.vjp  # noqa: F401  fills the table
-from graph_tools import batching
+from graph_tools import batching, patterns
 from graph_tools import model as models
 from graph_tools.errors import UnsupportedGradient
 from graph_tools.expand import expand
@@ -51,12 +51,18 @@ def backward(
     table: Table = {**VJPS, **overlay} if overlay else VJPS
     path = _expand_ruleless(model, seeds, wrt, table)
     b = Reverse(model, repeat, batching.batch_values(model) if repeat is not None else frozenset(), form)
+    written_out = patterns.find(model, {*seeds, *wrt})
     cts: dict[ir.Value, list[ir.Value]] = {}
     for v, seed in seeds.items():
         cts.setdefault(v, []).append(seed)
     for node in reversed(path.nodes):
         arrived = [_total(b, cts, out) for out in node.outputs]
         if all(ct is None for ct in arrived):
+            continue
+        if node in written_out:
+            pattern = written_out[node]
+            if pattern.x in path.values and (ct := _pattern_rule(b, table, pattern, arrived)) is not None:
+                cts.setdefault(pattern.x, []).append(b.fit(ct, pattern.x))
             continue
         for index, x in enumerate(node.inputs):
             if x is None or x not in path.values or (node, index) in path.dead:
@@ -69,6 +75,17 @@ def backward(
     if all(ct is None for ct in found):
         _explain_nothing(path, seeds, wrt)
     return found
+
+
+def _pattern_rule(
+    b: Reverse, table: Table, pattern: patterns.Pattern, arrived: Sequence[ir.Value | None]
+) -> ir.Value | None:
+    """The rule of the operator that was written out, asked with a node that is in no graph."""
+    node = ir.Node("", pattern.operator, [pattern.x], outputs=[ir.Value(name=pattern.y.name, type=pattern.y.type)])
+    rule = find_rule(table, node, 0)
+    ct = None if rule is None else rule(b, node, *arrived)
+    node.replace_input_with(0, None)
+    return ct
 
 
 class _Path:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 import graph_tools.vjp  # noqa: F401  fills the table
-from graph_tools import batching, scopes, sequences
+from graph_tools import batching, patterns, scopes, sequences
 from graph_tools import model as models
 from graph_tools.blame import blamed
 from graph_tools.emit import Emitter
@@ -44,7 +44,7 @@ def backward(
         overlay: rules laid over the table.
         repeat: int64 scalar K: K cotangents per row share one forward pass, rows of one input adjacent. Values whose
             axis 0 is the batch are then repeated where a rule reads them. Not through If, Loop and Scan.
-        form: ``cpu`` or ``cuda``, where a rule has two forms.
+        form: ``cpu``, ``small`` or ``cuda``, where a rule has several forms (see ``graph_tools.gradient``).
 
     Returns:
         Cotangents in the order of ``wrt``; None = zero (no path, or only through piecewise-constant operators).
@@ -108,6 +108,7 @@ def _walk(
         inner = _expand_ruleless(b.model, b.scope, [v for v, _ in seeds], wrt, table, b)
         return _walk(b, inner, seeds, wrt, table)
 
+    written_out = patterns.find(path.nodes, {*(v for v, _ in seeds), *wrt})
     cts: dict[ir.Value, list[ir.Value]] = {}
     for v, seed in seeds:
         cts.setdefault(v, []).append(seed)
@@ -121,6 +122,11 @@ def _walk(
                 for captured, total in scoped(b, node, Inner(path.live, walk_inside), *arrived):
                     cts.setdefault(captured, []).append(total)
             continue
+        if node in written_out:
+            pattern = written_out[node]
+            if pattern.x in path.values and (ct := _pattern_rule(b, table, pattern, arrived)) is not None:
+                cts.setdefault(pattern.x, []).append(b.fit(ct, pattern.x))
+            continue
         for index, x in enumerate(node.inputs):
             if x is None or x not in path.values or (node, index) in path.dead:
                 continue
@@ -130,6 +136,17 @@ def _walk(
                 if ct is not None:
                     cts.setdefault(x, []).append(b.fit(ct, x))
     return [_total(b, cts, v) for v in wrt]
+
+
+def _pattern_rule(
+    b: Reverse, table: Table, pattern: patterns.Pattern, arrived: Sequence[ir.Value | None]
+) -> ir.Value | None:
+    """The rule of the operator that was written out, asked with a node that is in no graph."""
+    node = ir.Node("", pattern.operator, [pattern.x], outputs=[ir.Value(name=pattern.y.name, type=pattern.y.type)])
+    rule = find_rule(table, node, 0)
+    ct = None if rule is None else rule(b, node, *arrived)
+    node.replace_input_with(0, None)
+    return ct
 
 
 def _expand_ruleless(

@@ -31,7 +31,8 @@ def gradient(
         outputs: names of the values that are differentiated, interior ones too; a name said twice counts once.
         inputs: names of the values to differentiate with respect to, interior ones too.
         overlay: rules (operator, input index) -> rule laid over the table, for modified backward passes.
-        form: ``cpu`` or ``cuda``: which of several equivalent operator sequences to emit.
+        form: which of several equivalent operator sequences to emit: ``cpu`` (the fastest there), ``small`` (CPU, no
+            second copy of any weights) or ``cuda``.
 
     Returns:
         The source's inputs plus ``cotangent_<output>`` (dtype and shape of that output) per output; the source's

@@ -31,7 +31,7 @@ Runner = Callable[[onnx.ModelProto, Path | None, Mapping[str, Any]], Sequence[An
 
 OLDEST_OPSET = 6  # ONNX Runtime promises 7, and runs much of 6
 FLOOR_OPSET = 18
-NEWEST_OPSET = 26  # the newest ai.onnx that ONNX Runtime 1.31 runs
+NEWEST_OPSET = 28  # of the onnx package; ONNX Runtime 1.31 runs up to 26
 _LOADED = "graph_tools.loaded"
 _SMALL = 1024  # bytes
 

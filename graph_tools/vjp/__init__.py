@@ -2,8 +2,8 @@
 
 from graph_tools.vjp import activations as _activations  # noqa: F401
 from graph_tools.vjp import average_pooling as _average_pooling  # noqa: F401
-from graph_tools.vjp import control_flow as _control_flow  # noqa: F401
 from graph_tools.vjp import contributed as _contributed  # noqa: F401
+from graph_tools.vjp import control_flow as _control_flow  # noqa: F401
 from graph_tools.vjp import convolution as _convolution  # noqa: F401
 from graph_tools.vjp import deformable as _deformable  # noqa: F401
 from graph_tools.vjp import elementwise as _elementwise  # noqa: F401

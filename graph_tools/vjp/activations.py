@@ -197,12 +197,20 @@ def swish(b: Reverse, node: ir.Node, x: ir.Value) -> ir.Value:
 
 @from_input("Gelu")
 def gelu(b: Reverse, node: ir.Node, x: ir.Value) -> ir.Value:
-    """Φ(x) + x·φ(x), or the derivative of ½x(1 + tanh u), u = √(2/π)(x + 0.044715x³)."""
+    """Φ(x) + x·φ(x), or the derivative of ½x(1 + tanh u), u = √(2/π)(x + 0.044715x³).
+
+    With u = x/√2: Φ = ½(1 + erf u) and x·φ(x) = u·exp(−½ ln π − u²), one pass over memory per operator.
+    """
     if node.attributes.get_string("approximate", "none") == "tanh":
         return gelu_tanh(b, x)
-    cumulative = b.Mul(b.Add(b.Erf(b.Mul(x, math.sqrt(0.5))), 1.0), 0.5)
-    density = b.Mul(b.Exp(b.Mul(b.Mul(x, x), -0.5)), 1.0 / math.sqrt(2.0 * math.pi))
-    return b.Add(cumulative, b.Mul(x, density))
+    u = b.Mul(x, math.sqrt(0.5))
+    erf = b.Erf(u)
+    if x.dtype == ir.DataType.FLOAT:  # erf lies in [−1, 1], where HardSigmoid is the line
+        cumulative = b.HardSigmoid(erf, alpha=0.5, beta=0.5)
+    else:
+        cumulative = b.Mul(b.Add(erf, 1.0), 0.5)
+    exponent = b.Sub(b.const(-0.5 * math.log(math.pi), like=x), b.Mul(u, u))
+    return b.Add(cumulative, b.Mul(u, b.Exp(exponent)))
 
 
 def gelu_tanh(b: Reverse, x: ir.Value) -> ir.Value:

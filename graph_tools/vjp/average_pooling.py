@@ -11,6 +11,7 @@ import onnx_ir as ir
 from graph_tools.emit import array_of, dims
 from graph_tools.reverse import Reverse
 from graph_tools.vjp.axis_matrix import contract, counts, taps, taps_at_run
+from graph_tools.vjp.blocked import everywhere
 from graph_tools.vjp.spatial import Window, join, pool_window, sizes
 from graph_tools.vjp.table import vjp
 
@@ -59,7 +60,10 @@ def global_average_pool(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     assert x is not None
     known = dims(x)
     if known is not None and None not in known[2:]:
-        share = b.const(1 / math.prod(known[2:]), like=ct)  # type: ignore[arg-type]
+        one = 1 / math.prod(known[2:])  # type: ignore[arg-type]
+        if (blocked := everywhere(b, ct, x, one)) is not None:
+            return blocked
+        share = b.const(one, like=ct)
     else:
         share = b.Reciprocal(b.Cast(b.ReduceProd(sizes(b, x), keepdims=0), to=ct.dtype.value))  # type: ignore[union-attr]
     return b.expand_like(b.Mul(ct, share), x)

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from graph_tools.emit import dims
 from graph_tools.reverse import Reverse
+from graph_tools.vjp.blocked import can_block, led_back
 from graph_tools.vjp.spatial import (
     Window,
     conv_window,
@@ -35,8 +36,10 @@ def conv_input(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     window = conv_window(node, x, w)
     if b.form == "cpu" and _can_flip(window, w, _group(node)):
         out = _conv_flipped(b, ct, w, window, _group(node))
+    elif _can_thin_out(b, window, w, _group(node), x):
+        out = _conv_thinned_out(b, ct, w, window, _group(node))
     else:
-        out = _spread(b, ct, w, window, _group(node), x)
+        out = led_back(b, _spread(b, ct, w, window, _group(node), x), x)
     return b.shaped_like(out, x)
 
 
@@ -100,6 +103,39 @@ def _conv_flipped(b: Reverse, ct: ir.Value, w: ir.Value, window: Window, group: 
     reach = [e - 1 for e in window.extent] * 2  # type: ignore[operator]
     pads = [r - p for r, p in zip(reach, (*window.before, *window.after), strict=True)]  # type: ignore[operator]
     return b.Conv(ct, flipped(b, w, group), dilations=list(window.dilations), pads=pads, group=group)
+
+
+def _can_thin_out(b: Reverse, window: Window, w: ir.Value, group: int, x: ir.Value) -> bool:
+    """Whether the Conv is depthwise with stride and known sizes: ConvTranspose computes it channel by channel."""
+    if not can_block(b, x) or w.const_value is None or w.shape is None or window.pads is None:
+        return False
+    if tuple(w.shape[:2]) != (group, 1) or dims(x) is None or dims(x)[1] != group or None in window.image:  # type: ignore[index]
+        return False
+    return window.n == 2 and all(s > 1 for s in window.strides) and min(_thin_pads(window)) >= 0
+
+
+def _thin_pads(window: Window) -> list[int]:
+    """Pads of the Conv of stride 1 over the thinned-out cotangent: e − 1 − p in front, the rest behind."""
+    front, behind = [], []
+    for size, e, f, a, s in zip(window.image, window.extent, window.before, window.after, window.strides, strict=True):
+        assert size is not None and e is not None and f is not None and a is not None
+        grid = (size + f + a - e) // s + 1
+        front.append(e - 1 - f)
+        behind.append(size - grid * s - (e - 1 - f) + e - 1)
+    return front + behind
+
+
+def _conv_thinned_out(b: Reverse, ct: ir.Value, w: ir.Value, window: Window, group: int) -> ir.Value:
+    """Conv(z, flipped w) with z = ȳ at every s-th position and zero between: ȳ repeated, times a constant grid."""
+    scales = np.array([1, 1, *window.strides], np.float32)
+    repeated = b.Resize(ct, None, scales, mode="nearest", coordinate_transformation_mode="half_pixel")
+    grid = []
+    for size, e, f, a, s in zip(window.image, window.extent, window.before, window.after, window.strides, strict=True):
+        on = np.zeros(((size + f + a - e) // s + 1) * s, np.float32)  # type: ignore[operator]
+        on[::s] = 1
+        grid.append(on)
+    thin = b.Mul(repeated, np.outer(*grid)[None, None])
+    return b.Conv(thin, flipped(b, w, group), dilations=list(window.dilations), pads=_thin_pads(window), group=group)
 
 
 def flipped(b: Reverse, w: ir.Value, group: int) -> ir.Value:

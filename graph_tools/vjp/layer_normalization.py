@@ -28,10 +28,15 @@ def typed_like(b: Reverse, v: ir.Value, x: ir.Value) -> ir.Value:
 
 def standardise(b: Reverse, x: ir.Value, axes: list[int], epsilon: float) -> tuple[ir.Value, ir.Value]:
     """x̂ and r over ``axes``."""
+    centred, r = centre(b, x, axes, epsilon)
+    return b.Mul(centred, r), r
+
+
+def centre(b: Reverse, x: ir.Value, axes: list[int], epsilon: float) -> tuple[ir.Value, ir.Value]:
+    """x − mean and r over ``axes``."""
     centred = b.Sub(x, b.ReduceMean(x, axes, keepdims=1))
     variance = b.ReduceMean(b.Mul(centred, centred), axes, keepdims=1)
-    r = b.Reciprocal(b.Sqrt(b.Add(variance, epsilon)))
-    return b.Mul(centred, r), r
+    return centred, b.Reciprocal(b.Sqrt(b.Add(variance, epsilon)))
 
 
 def standardise_adjoint(
@@ -67,18 +72,23 @@ def _trailing(b: Reverse, node: ir.Node, x: ir.Value) -> list[int]:
 def layer_norm(
     b: Reverse, node: ir.Node, ct: ir.Value | None, ct_mean: ir.Value | None = None, ct_inv: ir.Value | None = None
 ) -> ir.Value | None:
-    """r·(g − mean(g) − x̂·mean(g·x̂)), g = ct·scale; mean passes 1/n, r passes −r²·x̂/n."""
+    """r·(g − mean(g) − x̃·r²·mean(g·x̃)) with x̃ = x − mean and g = ct·scale; mean passes 1/n, r passes −r³·x̃/n.
+
+    The factors r and r² multiply one number per row: x̂ = x̃·r is never formed.
+    """
     x = operand(node, 0)
-    xhat, r, axes = _layer_statistics(b, node)
+    centred, r, axes = _layer_statistics(b, node)
     parts = []
     if ct is not None:
-        g = scaled(b, typed_like(b, ct, xhat), operand(node, 1))
-        parts.append(standardise_adjoint(b, g, xhat, r, axes, x))
+        g = scaled(b, typed_like(b, ct, r), operand(node, 1))
+        along = b.times(b.ReduceMean(b.times(g, centred, x), axes, keepdims=1), b.Mul(r, r), x)
+        rest = b.Sub(b.Sub(g, b.times(along, centred, x)), b.ReduceMean(g, axes, keepdims=1))
+        parts.append(b.times(rest, r, x))
     if ct_mean is not None:
-        parts.append(b.Mul(typed_like(b, ct_mean, xhat), _one_over_n(b, x, r)))
+        parts.append(b.Mul(typed_like(b, ct_mean, r), _one_over_n(b, x, r)))
     if ct_inv is not None:
-        slope = b.Mul(b.Mul(r, r), b.Neg(_one_over_n(b, x, r)))
-        parts.append(b.times(b.times(typed_like(b, ct_inv, xhat), slope, x), xhat, x))
+        slope = b.Mul(b.Mul(b.Mul(r, r), r), b.Neg(_one_over_n(b, x, r)))
+        parts.append(b.times(b.times(typed_like(b, ct_inv, r), slope, x), centred, x))
     total = None
     for part in parts:
         total = part if total is None else b.Add(total, part)
@@ -90,8 +100,8 @@ def layer_norm_scale(b: Reverse, node: ir.Node, ct: ir.Value | None, *_cts: ir.V
     """x̂."""
     if ct is None:
         return None
-    xhat, _, _ = _layer_statistics(b, node)
-    return b.times(typed_like(b, ct, xhat), xhat, operand(node, 0))
+    centred, r, _ = _layer_statistics(b, node)
+    return b.times(typed_like(b, ct, r), b.Mul(centred, r), operand(node, 0))
 
 
 @vjp("LayerNormalization", 2)
@@ -101,15 +111,15 @@ def layer_norm_bias(b: Reverse, node: ir.Node, ct: ir.Value | None, *_cts: ir.Va
 
 
 def _layer_statistics(b: Reverse, node: ir.Node) -> tuple[ir.Value, ir.Value, list[int]]:
-    """x̂, r and the axes; mean and r from the node's own outputs where they are float32 as x̂ is."""
+    """x − mean, r and the axes; mean and r from the node's own outputs where they are float32 as x − mean is."""
     x = operand(node, 0)
     axes = _trailing(b, node, x)
     wide = widened(b, x)
     if wide.dtype == ir.DataType.FLOAT and node.attributes.get_int("stash_type", 1) == 1:
         mean, r = b.extra_output(node, 1), b.extra_output(node, 2)
-        return b.Mul(b.Sub(wide, mean), r), r, axes
-    xhat, r = standardise(b, wide, axes, node.attributes.get_float("epsilon", 1e-5))
-    return xhat, r, axes
+        return b.Sub(wide, mean), r, axes
+    centred, r = centre(b, wide, axes, node.attributes.get_float("epsilon", 1e-5))
+    return centred, r, axes
 
 
 def _one_over_n(b: Reverse, x: ir.Value, reduced: ir.Value) -> ir.Value:

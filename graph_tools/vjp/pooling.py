@@ -22,7 +22,7 @@ def max_pool(b: Reverse, node: ir.Node, ct: ir.Value, _indices: ir.Value | None 
     """
     x = node.inputs[0]
     assert x is not None
-    if b.form == "cpu" and _is_quartered(node, x) and not b.is_batched(x):
+    if b.form != "cuda" and _is_quartered(node, x) and not b.is_batched(x):
         return b.shaped_like(_by_quarters(b, ct, x, node.outputs[0]), x)
     kind = ct.dtype if ct.dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE) else ir.DataType.FLOAT
     assert kind is not None

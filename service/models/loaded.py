@@ -103,8 +103,7 @@ class LoadedModel:
 
         def compile_() -> Compiled:
             model = build(self._graph_copy(image))
-            blob = ir.to_proto(model).SerializeToString()
-            session = self._runtime.session(blob, self._folder, plain=self.quantised)
+            session = self._runtime.program(model, self.digest, self._folder, plain=self.quantised)
             rows = self.rows or rows_for(self._max_node, self._row_bytes * 3)
             return Compiled(session, rows, fixed=self.rows is not None)
 

@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+import tempfile
+import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_ir as ir
 
 from service.runtime.programs import ProgramCache
 from service.runtime.providers import CPU, Provider, resolve
 from service.runtime.session import Options, Session
 from service.runtime.store import Store
+from service.runtime.weights import SharedWeights
 
 PROGRAM_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What programs give for memory.
+
+    Attributes:
+        options: of their sessions.
+        mapped: their weights lie in one file per model, which all of them map.
+        form: the form of the gradient on a CPU (``graph_tools.gradient``): ``small`` makes no second copy of weights.
+    """
+
+    options: Options
+    mapped: bool
+    form: str
+
+
+MEMORY = {
+    "fast": Memory(Options(), mapped=False, form="cpu"),
+    "shared": Memory(Options(prepack=False), mapped=True, form="cpu"),
+    "low": Memory(Options(prepack=False, arena=False), mapped=True, form="small"),
+}
+"""``fast``: weights in the kernels' own layout in every program. ``shared``: many programs of a model hold one mapped
+copy. ``low``: besides, no weights turned for the backward pass, and memory goes back after each run."""
 
 
 class Runtime:
@@ -34,6 +63,7 @@ class Runtime:
         program_bytes: int = PROGRAM_BYTES,
         threads: int = 0,
         gpu_mem_limit: int | None = None,
+        memory: str = "fast",
     ) -> None:
         """Find the provider.
 
@@ -43,6 +73,7 @@ class Runtime:
             program_bytes: size of the program cache.
             threads: intra-op threads; 0 = what this process may use.
             gpu_mem_limit: bytes on the device.
+            memory: ``fast``, ``shared`` or ``low`` (:data:`MEMORY`).
 
         Raises:
             ProviderUnavailable: ``cuda`` was asked for and does not work here.
@@ -51,20 +82,45 @@ class Runtime:
         self.store = Store(store)
         self.programs: ProgramCache[Any] = ProgramCache(program_bytes)
         self.threads = threads
+        self.memory = MEMORY[memory]
+        self._weights: dict[str, SharedWeights] = {}
+        self._mapped = tempfile.TemporaryDirectory(prefix="onnx-explain-weights-")
+        self._lock = threading.Lock()
 
     @property
     def form(self) -> str:
-        """Which of two equivalent forms rules emit: ``cpu`` or ``cuda``."""
-        return "cpu" if self.provider.name == CPU else "cuda"
+        """Which of equivalent forms rules emit: ``cpu``, ``small`` or ``cuda``."""
+        return self.memory.form if self.provider.name == CPU else "cuda"
 
     def session(self, model: bytes, folder: Path | None, *, plain: bool = False, low_memory: bool = False) -> Session:
         """A session on the provider; ``plain`` runs QuantizeLinear/DequantizeLinear pairs in float."""
-        options = Options(threads=self.threads, disable_quant_qdq=plain, low_memory=low_memory)
+        lean = not low_memory
+        options = Options(threads=self.threads, disable_quant_qdq=plain, prepack=lean, arena=lean)
         return Session(model, self.provider, options=options, external_dir=folder)
+
+    def program(self, model: ir.Model, digest: str, folder: Path | None, *, plain: bool = False) -> Session:
+        """A session for a program made of the model with this ``digest``, in the memory setting of this runtime.
+
+        Args:
+            model: the program.
+            digest: names the model that it was made of; programs of one model share its weights file.
+            folder: where the external data of ``model`` lies.
+            plain: run QuantizeLinear/DequantizeLinear pairs in float.
+        """
+        options = replace(self.memory.options, threads=self.threads, disable_quant_qdq=plain)
+        if not self.memory.mapped:
+            return Session(ir.to_proto(model).SerializeToString(), self.provider, options=options, external_dir=folder)
+        with self._lock:
+            if digest not in self._weights:
+                self._weights[digest] = SharedWeights(Path(self._mapped.name) / str(len(self._weights)))
+            weights = self._weights[digest]
+        return Session(weights.serialise(model), self.provider, options=options, external_dir=weights.folder)
 
     def check(self, proto: onnx.ModelProto, folder: Path | None, feeds: Mapping[str, Any]) -> Sequence[Any]:
         """Runner for ``graph_tools.load(check=…)``: unoptimised, outputs in the model's order."""
-        options = Options(threads=self.threads, optimisation="basic", low_memory=True, disable_quant_qdq=True)
+        options = Options(
+            threads=self.threads, optimisation="basic", prepack=False, arena=False, disable_quant_qdq=True
+        )
         session = Session(proto.SerializeToString(), self.provider, options=options, external_dir=folder)
         outputs = session.run(feeds)
         return [outputs[v.name] for v in session.outputs]

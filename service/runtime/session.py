@@ -56,17 +56,17 @@ class Options:
         optimisation: graph optimisation level.
         prepack: copy weights into the kernels' own layout: faster, twice the memory. Off where many programs
             of one model share a weights file.
+        arena: keep freed memory for the next run (one arena for all sessions): faster.
         disable_quant_qdq: run QuantizeLinear/DequantizeLinear pairs in float (white-box programs of quantised
             files).
-        low_memory: no arena, no prepacking: slower, and memory goes back after each run.
         dims: sizes for symbolic dimensions, by symbol.
     """
 
     threads: int = 0
     optimisation: Literal["none", "basic", "extended", "all"] = "all"
     prepack: bool = True
+    arena: bool = True
     disable_quant_qdq: bool = False
-    low_memory: bool = False
     dims: tuple[tuple[str, int], ...] = ()
 
 
@@ -230,12 +230,12 @@ def _settings(options: Options, provider: Provider, folder: str | os.PathLike[st
         "session.intra_op.allow_spinning": "1",
         "session.force_spinning_stop": "1",
         "session.load_model_format": "ONNX",  # never ONNX Runtime's own format, which skips the checks
-        "session.disable_prepacking": str(int(options.low_memory or not options.prepack)),
+        "session.disable_prepacking": str(int(not options.prepack)),
         "session.disable_quant_qdq": str(int(options.disable_quant_qdq)),
     }
     if folder is not None:
         entries["session.model_external_initializers_file_folder_path"] = os.fspath(folder)
-    if options.low_memory:
+    if not options.arena:
         settings.enable_cpu_mem_arena = False
         settings.enable_mem_pattern = False
     elif provider.name == CPU:

@@ -123,9 +123,9 @@ def test_a_failing_node_is_named() -> None:
     assert "onnxruntime" not in str(caught.value)
 
 
-@pytest.mark.parametrize("low_memory", [False, True])
+@pytest.mark.parametrize("arena", [True, False])
 @pytest.mark.parametrize("method", ["run", "run_to_device"])
-def test_too_little_memory_is_busy_and_the_session_lives(method: str, low_memory: bool) -> None:
+def test_too_little_memory_is_busy_and_the_session_lives(method: str, arena: bool) -> None:
     proto = model(
         [
             helper.make_node("ConstantOfShape", ["s"], ["z"]),
@@ -134,7 +134,7 @@ def test_too_little_memory_is_busy_and_the_session_lives(method: str, low_memory
         [value("s", [2], TensorProto.INT64)],
         [value("y", [])],
     )
-    session = load(proto, options=Options(low_memory=low_memory))
+    session = load(proto, options=Options(prepack=arena, arena=arena))
     with pytest.raises(Busy, match=r"out of memory.*smaller batch"):
         getattr(session, method)({"s": np.array([1 << 20, 1 << 20])})  # 4 TiB
     assert session.run({"s": np.array([4, 4])})["y"] == 0
@@ -258,7 +258,7 @@ def test_options_reach_onnx_runtime() -> None:
     assert used.graph_optimization_level.name == "ORT_DISABLE_ALL"
     entry = used.get_session_config_entry
     assert [entry(f"session.{key}") for key in ("disable_prepacking", "disable_quant_qdq")] == ["1", "1"]
-    low = load(affine(), options=Options(low_memory=True))
+    low = load(affine(), options=Options(prepack=False, arena=False))
     assert not low._session.get_session_options().enable_cpu_mem_arena
     assert np.array_equal(low.run({"x": X})["y"], load(affine()).run({"x": X})["y"])
 

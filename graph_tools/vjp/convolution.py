@@ -212,6 +212,8 @@ def _correlate(b: Reverse, image: ir.Value, grid: ir.Value, w: ir.Value, window:
     pads = window.pads
     if pads is None:
         image = _padded(b, image, *pads_at_run(b, window, image, grid, w))
+    if not all((dims(v) or (None,))[0] for v in (image, grid)):  # a Conv of 0 channels never ends: one row of zeros
+        image, grid = (b.Pad(v, [0] * (window.n + 2) + [1] + [0] * (window.n + 1)) for v in (image, grid))
     swap = [1, 0, *window.axes]
     out = b.Conv(
         _batch_as_channels(b, image, w, group, swap),

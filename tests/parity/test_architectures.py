@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 
 from tests.parity.against_autograd import autograd, distance, find_inside, ours, switched_units
 from tests.parity.architectures import ALL, Architecture
-from tests.parity.exports import FORMS, REFUSED, Exported, exported, feeds_of, run
+from tests.parity.exports import FORMS, REFUSED, Exported, exported, run
 from tests.parity.ledger import SWITCHED
 
 pytestmark = pytest.mark.parity
@@ -71,5 +70,5 @@ def test_any_number_of_rows(architecture: Architecture) -> None:
 
 
 def test_the_table_of_refusals_names_what_is_tested() -> None:
-    assert all(name in {a.name for a in ALL} and form in FORMS for name, form in REFUSED)
-    assert np.all([len(feeds_of(a.inputs())) >= 1 for a in ALL])
+    assert {name for name, _ in REFUSED} <= {a.name for a in ALL}
+    assert {form for _, form in REFUSED} <= set(FORMS)

@@ -121,6 +121,12 @@ def _first_operand(s: _Site) -> bool:
     return s.x in s.carry
 
 
+def _deformable(s: _Site) -> bool:
+    """The offsets and the mask have as many rows as the image."""
+    moving = [v for i, v in enumerate(s.node.inputs) if i in (0, 2, 4) and v is not None]
+    return all(v in s.carry for v in moving)
+
+
 def _one_axis(default: int) -> _Rule:
     """The operator works along one axis."""
 
@@ -322,11 +328,11 @@ _RULES: dict[str, _Rule] = {
     "ReverseSequence": _reverse_sequence, "Tile": _tile, "Trilu": _trilu, "CenterCropPad": _center_crop_pad,
     "BatchNormalization": _batch_normalization, "Gemm": _gemm, "MatMul": _matmul, "MatMulInteger": _matmul,
     "Attention": _attention, "RotaryEmbedding": _rotary,
-    "Einsum": _einsum, "Resize": _resize, "Slice": _slice, "Pad": _pad,
+    "Einsum": _einsum, "Resize": _resize, "DeformConv": _deformable, "Slice": _slice, "Pad": _pad,
     **dict.fromkeys(("Shape", "Size", "ConstantOfShape", "Range", "NonZero", "EyeLike", "Unique", "Compress", "If",
                      "Loop", "Scan", "RandomNormal", "RandomUniform", "LSTM", "GRU", "RNN", "NonMaxSuppression",
                      "SequenceAt", "ScatterND", "RoiAlign", "MaxRoiPool"), _never),
-    **dict.fromkeys(("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "QLinearMatMul", "DeformConv", "AffineGrid",
+    **dict.fromkeys(("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "QLinearMatMul", "AffineGrid",
                      "Col2Im",
                      "com.microsoft::FusedConv", "com.microsoft::FusedMatMul", "com.microsoft::FusedGemm"),
                     _first_operand),

@@ -18,6 +18,8 @@ from graph_tools.vjp.table import ANY, vjp
 def matmul_a(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """dA = ct · Bᵀ; for a matrix B all rows of ct in one Gemm that reads B with its flag toggled."""
     a, w = operand(node, 0), operand(node, 1)
+    if rank(a) is None or rank(w) is None:  # matrices then: a vector makes the run fail, never a wrong number
+        return b.Einsum(ct, b.primal(w), equation="...ij,...kj->...ik")
     rank_a, rank_w = b.rank_of(a), b.rank_of(w)
     if rank_w == 1:
         return b.Mul(ct if rank_a == 1 else b.Unsqueeze(ct, [-1]), b.primal(w))
@@ -32,8 +34,10 @@ def matmul_a(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
 def matmul_b(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """dB = Aᵀ · ct, summed over the rows of all batches where B is a vector or a matrix."""
     a, w = operand(node, 0), operand(node, 1)
-    rank_a, rank_w = b.rank_of(a), b.rank_of(w)
     x = b.primal(a)
+    if rank(a) is None or rank(w) is None:
+        return b.Einsum(x, ct, equation="...ij,...ik->...jk")
+    rank_a, rank_w = b.rank_of(a), b.rank_of(w)
     if rank_a == 1:
         return b.Mul(x, ct) if rank_w == 1 else b.Mul(b.Unsqueeze(x, [1]), b.Unsqueeze(ct, [-2]))
     if rank_w == 1:
@@ -43,18 +47,18 @@ def matmul_b(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     return b.MatMul(_swapped(b, x, rank_a), ct)
 
 
-def _rows(b: Reverse, v: ir.Value, rank: int) -> ir.Value:
-    """``v`` as a matrix of its last axis' vectors."""
-    return v if rank == 2 else b.Flatten(v, axis=rank - 1)
+def _rows(b: Reverse, v: ir.Value, axes: int) -> ir.Value:
+    """``v`` with so many ``axes`` as a matrix of its last axis' vectors."""
+    return v if axes == 2 else b.Flatten(v, axis=axes - 1)
 
 
 def _rows_like(b: Reverse, rows: ir.Value, v: ir.Value) -> ir.Value:
     return b.shaped_like(rows, v) if b.rank_of(v) == 2 else b.reshape_like(rows, v)
 
 
-def _swapped(b: Reverse, v: ir.Value, rank: int) -> ir.Value:
-    """The last two axes exchanged (ONNX Runtime fuses this into the product)."""
-    return b.Transpose(v, perm=[*range(rank - 2), rank - 1, rank - 2])
+def _swapped(b: Reverse, v: ir.Value, axes: int) -> ir.Value:
+    """The last two of so many ``axes`` exchanged (ONNX Runtime fuses this into the product)."""
+    return b.Transpose(v, perm=[*range(axes - 2), axes - 1, axes - 2])
 
 
 def _gemm_flags(node: ir.Node) -> tuple[float | None, int, int]:

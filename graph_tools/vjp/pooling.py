@@ -9,6 +9,8 @@ import onnx_ir as ir
 
 from graph_tools.emit import dims
 from graph_tools.reverse import Reverse
+from graph_tools.vjp.sampling import reshaped, size_product
+from graph_tools.vjp.selection import size
 from graph_tools.vjp.spatial import join, pool_window
 from graph_tools.vjp.table import carries_integers, nondiff, vjp
 
@@ -45,7 +47,9 @@ def global_max_pool(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """ȳ at the first maximum over space, else 0."""
     x = node.inputs[0]
     assert x is not None
-    flat = b.Reshape(x, [0, 0, -1])
+    channels = size(b, x, 1)
+    space = size_product(b, [size(b, x, a) for a in range(2, b.rank_of(x))])
+    flat = reshaped(b, x, channels, space)
     first = b.widen(b.ArgMax(flat, axis=2, keepdims=1), x)
     known = dims(flat)
     if known is not None and known[2] is not None:
@@ -54,7 +58,7 @@ def global_max_pool(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
         zero, one = (b.const(np.array(v, np.int64)) for v in (0, 1))
         positions = b.Range(zero, b.Squeeze(b.Slice(b.Shape(flat), [2], [3]), [0]), one)
     there = b.Equal(first, positions)
-    return b.reshape_like(b.Where(there, b.Reshape(ct, [0, 0, -1]), b.const(0.0, like=ct)), x)
+    return b.reshape_like(b.Where(there, reshaped(b, ct, channels, 1), b.const(0.0, like=ct)), x)
 
 
 @vjp("MaxUnpool", 0)

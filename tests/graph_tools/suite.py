@@ -24,7 +24,7 @@ CASTS = {"Cast": "to", "BitCast": "to", "EyeLike": "dtype", "SequenceEmpty": "dt
 # Float operands that say how, not what: shapes, scales, ratios, bounds of a range. They stay as they are and no
 # gradient is asked for: (operator, input).
 STEERING = {
-    ("Resize", 1), ("Resize", 2), ("Upsample", 1), ("Dropout", 1), ("Range", 0), ("Range", 1), ("Range", 2),
+    ("Resize", 1), ("Resize", 2), ("Upsample", 1), ("Dropout", 1), ("Range", 1),
     ("NonMaxSuppression", 3), ("NonMaxSuppression", 4),
 }  # fmt: skip
 
@@ -74,11 +74,17 @@ def in_type(case: SuiteCase, elem: int) -> tuple[onnx.ModelProto, dict[str, Any]
     """The case with every float of it as ``elem`` (DOUBLE or FLOAT), feeds included."""
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
+    kept = {v.name: v.type.tensor_type.elem_type for v in model.graph.input if v.name in fixed_operands(model)}
     _retype_graph(model.graph, elem)
     for function in model.functions:
         _retype_nodes(function.node, elem)
+    for v in model.graph.input:
+        if v.name in kept and any(n.op_type in ("Resize", "Upsample") for n in model.graph.node):
+            v.type.tensor_type.elem_type = kept[v.name]  # scales are float32 whatever is resized
+        elif v.name in kept:
+            del kept[v.name]
     kind = helper.tensor_dtype_to_np_dtype(elem)
-    return model, {name: _retype_feed(a, kind) for name, a in case.feeds.items()}
+    return model, {name: a if name in kept else _retype_feed(a, kind) for name, a in case.feeds.items()}
 
 
 def _retype_feed(a: Any, kind: np.dtype) -> Any:
@@ -100,6 +106,9 @@ def _retype_graph(graph: onnx.GraphProto, elem: int) -> None:
 
 def _retype_nodes(nodes: Sequence[onnx.NodeProto], elem: int) -> None:
     for node in nodes:
+        if node.op_type == "ConstantOfShape" and not node.attribute:  # float zero where nothing is said
+            zero = numpy_helper.from_array(np.zeros(1, np.float32))
+            node.attribute.append(helper.make_attribute("value", zero))
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 _retype_graph(attribute.g, elem)

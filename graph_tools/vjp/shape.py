@@ -96,7 +96,7 @@ def tile(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
 def concat(b: Reverse, node: ir.Node, index: int, ct: ir.Value) -> ir.Value:
     """The slice that this operand filled."""
     x = operand(node, index)
-    axis = _axis(node, b.rank_of(x))
+    axis = _axis(b, node, x)
     if len(node.inputs) == 1:
         return ct
     start = plus(b, 0, *(size(b, operand(node, i), axis) for i in range(index)))
@@ -108,8 +108,7 @@ def concat(b: Reverse, node: ir.Node, index: int, ct: ir.Value) -> ir.Value:
 def split(b: Reverse, node: ir.Node, *cts: ir.Value | None) -> ir.Value:
     """The cotangents of the parts joined again; zeros for parts that nobody used."""
     x = operand(node, 0)
-    rank = b.rank_of(x)
-    axis = _axis(node, rank)
+    axis = _axis(b, node, x)
     parts = list(zip(node.outputs, cts, strict=True))
     zeros = [0, 0]
     for end in (0, -1):  # unused parts of known size at either end are padding
@@ -118,11 +117,15 @@ def split(b: Reverse, node: ir.Node, *cts: ir.Value | None) -> ir.Value:
             parts.pop(end)
     filled = [b.zeros_like(part) if ct is None else ct for part, ct in parts]
     joined = filled[0] if len(filled) == 1 else b.Concat(*filled, axis=axis)
-    return b.shaped_like(pad(b, joined, rank, {axis: (zeros[0], zeros[1])}), x)
+    if any(zeros):
+        joined = pad(b, joined, b.rank_of(x), {axis: (zeros[0], zeros[1])})
+    return b.shaped_like(joined, x)
 
 
-def _axis(node: ir.Node, rank: int) -> int:
-    return node.attributes.get_int("axis", 0) % rank
+def _axis(b: Reverse, node: ir.Node, x: ir.Value) -> int:
+    """The node's axis, counted from the front."""
+    axis = node.attributes.get_int("axis", 0)
+    return axis if axis >= 0 else axis + b.rank_of(x)
 
 
 @vjp("DepthToSpace", 0)

@@ -216,9 +216,14 @@ def save(folder: Path, names: Sequence[str] = ("mobilenet_v2", "resnet50")) -> N
 
 def save_fixed(folder: Path, name: str, batch: int) -> Path:
     """Write one with a batch fixed at ``batch``, as exporters do unless they are told otherwise."""
-    model = NETS[name]()
+    path = folder / f"{name}_{batch}.onnx"
+    if not path.exists():
+        onnx.save(fixed(NETS[name](), batch), path)
+    return path
+
+
+def fixed(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+    """The model itself, its batch fixed."""
     for v in (*model.graph.input, *model.graph.output):
         v.type.tensor_type.shape.dim[0].dim_value = batch
-    path = folder / f"{name}_{batch}.onnx"
-    onnx.save(model, path)
-    return path
+    return model

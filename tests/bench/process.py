@@ -4,82 +4,132 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from tests.bench.report import progress
 
 ROOT = Path(__file__).resolve().parents[2]
 PARITY = ROOT / ".venv-parity" / "bin" / "python"
 """Python with torch and the peers, made by ``make parity``."""
+PAUSE = 0.05
+"""Seconds between contenders: a thread pool may spin a little after its last run."""
+
+
+class Refused(Exception):
+    """A contender cannot do what it is asked; the text is its error."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A contender to start.
+
+    Attributes:
+        kind: name in a ``KINDS`` of the contenders' modules.
+        arguments: what it is told: path, batch, setting, threads…
+        python: interpreter; the parity environment's for torch and peers.
+    """
+
+    kind: str
+    arguments: Mapping[str, object]
+    python: Path | str = sys.executable
 
 
 class Contender:
-    """A contender's process.
+    """A contender's process, ready to run.
 
-    Args:
-        kind: name in ``tests.bench.contender.KINDS`` (or of the torch contenders).
-        arguments: what the contender is told: model, folder, batch, setting…
-        python: interpreter; the parity environment's for torch and peers.
-        module: module that answers.
+    Attributes:
+        facts: what it says of itself, and ``seconds`` of its last warming run.
     """
 
-    def __init__(
-        self, kind: str, arguments: Mapping[str, object], python: Path | str = sys.executable,
-        module: str = "tests.bench.contender",
-    ) -> None:  # fmt: skip
-        self.kind = kind
+    def __init__(self, spec: Spec) -> None:
+        self._errors = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
-            [str(python), "-m", module, kind, json.dumps(dict(arguments), default=str)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            [str(spec.python), "-m", "tests.bench.contender", spec.kind, json.dumps(dict(spec.arguments), default=str)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, cwd=ROOT,
         )  # fmt: skip
-        if self._read() != "ready":
-            raise SystemExit(f"the contender {kind} did not start")
+        try:
+            self.facts: dict[str, Any] = self._read()
+            if "failed" in self.facts:
+                raise Refused(f"{spec.kind}: {self.facts['failed']}")
+        except BaseException:
+            self.close()
+            raise
 
     def run(self, times: int) -> list[float]:
         """Seconds of each of ``times`` runs."""
-        return json.loads(self._ask(str(times)))
+        return self._ask(f"run {times}")
 
-    def memory(self) -> dict[str, float]:
-        """Bytes: ``pss`` of the process now, ``before`` its model was loaded, and ``peak`` resident set."""
-        return json.loads(self._ask("memory"))
+    def memory(self, times: int = 1) -> dict[str, float | None]:
+        """Bytes ``held`` after and at the ``peak`` of ``times`` runs, above the process without its model."""
+        return self._ask(f"memory {times}")
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.communicate(timeout=60)
+        self._process.kill()
+        self._process.wait()
+        self._errors.close()
 
-    def _ask(self, line: str) -> str:
+    def _ask(self, line: str) -> Any:
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
         return self._read()
 
-    def _read(self) -> str:
+    def _read(self) -> Any:
         assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-
-def interleave(contenders: Mapping[str, Contender], turns: int, times: int) -> dict[str, list[float]]:
-    """Median seconds of every turn, by contender."""
-    medians: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(turns):
-        for name, contender in contenders.items():
-            medians[name].append(statistics.median(contender.run(times)))
-    return medians
+        line = self._process.stdout.readline()
+        if not line:
+            self._errors.seek(0)
+            raise Refused((self._errors.read().strip().splitlines() or ["it ended"])[-1])
+        return json.loads(line)
 
 
 @contextlib.contextmanager
-def started(contenders: Mapping[str, Contender]):
-    """The contenders, closed at the end."""
-    try:
+def started(specs: Mapping[str, Spec], label: str = "") -> Iterator[dict[str, Contender]]:
+    """The contenders, started one after the other, closed at the end."""
+    with contextlib.ExitStack() as stack:
+        contenders = {}
+        for name, spec in specs.items():
+            progress(f"{label}: starting {name}")
+            contenders[name] = contender = Contender(spec)
+            stack.callback(contender.close)
         yield contenders
-    finally:
-        for contender in contenders.values():
-            contender.close()
 
 
-def ratio(a: list[float], b: list[float]) -> float:
-    """Median of the pairwise ratios."""
+def times_of(seconds: float, turn: float = 0.4, most: int = 30) -> int:
+    """How many runs of ``seconds`` make a turn of about ``turn`` seconds: 1 to ``most``."""
+    return max(1, min(most, round(turn / max(seconds, 1e-9))))
+
+
+def interleave(contenders: Mapping[str, Contender], turns: int, label: str = "") -> dict[str, list[float]]:
+    """Median seconds of every turn, by contender. Where a turn has several runs, one before them is not counted."""
+    medians: dict[str, list[float]] = {name: [] for name in contenders}
+    times = {name: times_of(c.facts["seconds"]) for name, c in contenders.items()}
+    for turn in range(turns):
+        progress(f"{label}: turn {turn + 1} of {turns}")
+        for name, contender in contenders.items():
+            time.sleep(PAUSE)
+            seconds = contender.run(times[name] + (times[name] > 1))
+            medians[name].append(statistics.median(seconds[-times[name] :]))
+    return medians
+
+
+def ratio(a: Sequence[float], b: Sequence[float]) -> float:
+    """Median of the pairwise ratios: turn i of ``a`` by turn i of ``b``."""
     return statistics.median(x / y for x, y in zip(a, b, strict=True))
+
+
+def geometric_mean(ratios: Iterable[float]) -> float:
+    """exp(mean of logarithms)."""
+    logs = [math.log(r) for r in ratios]
+    return math.exp(sum(logs) / len(logs))

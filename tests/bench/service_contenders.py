@@ -9,8 +9,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+
+def libraries(kind: str) -> None:
+    """Import what the contenders need."""
+    import service.core  # noqa: F401
 
 
 def photo(side: int = 256) -> bytes:
@@ -32,7 +38,7 @@ def _engine(folder: str):
     from service.models.repository import Repository
     from service.runtime.home import Runtime
 
-    return Engine(Repository(Runtime("auto"), Path(folder)))
+    return Engine(Repository(Runtime("cpu"), Path(folder)))
 
 
 def forward(model: str, folder: str) -> Callable[[], object]:
@@ -40,7 +46,7 @@ def forward(model: str, folder: str) -> Callable[[], object]:
     from service.runtime.providers import resolve
     from service.runtime.session import Session
 
-    session = Session(str(Path(folder) / f"{model}.onnx"), resolve("auto"))
+    session = Session(str(Path(folder) / f"{model}.onnx"), resolve("cpu"))
     x = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)
     return lambda: session.run({"image_in": x})
 
@@ -119,12 +125,17 @@ def cancel(model: str, folder: str) -> Callable[[], object]:
     return once
 
 
+def _told(make: Callable[[str, str], Callable[[], object]]) -> Callable[..., tuple[Callable[[], object], dict[str, Any]]]:
+    """The maker with the facts that contenders tell: none here."""
+    return lambda model, folder: (make(model, folder), {})
+
+
 KINDS = {
-    "forward": forward,
-    "grad_cam": program("grad_cam", {"resize": False}),
-    "saliency": program("saliency", {}),
-    "grpc": grpc,
-    "cancel": cancel,
+    "forward": _told(forward),
+    "grad_cam": _told(program("grad_cam", {"resize": False})),
+    "saliency": _told(program("saliency", {})),
+    "grpc": _told(grpc),
+    "cancel": _told(cancel),
 }
 
 

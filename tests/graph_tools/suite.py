@@ -16,7 +16,8 @@ from onnx.backend.test.case.node import collect_testcases
 
 FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 KINDS = (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)
-CASTS = {"Cast": "to", "BitCast": "to", "EyeLike": "dtype", "SequenceEmpty": "dtype",
+CASTS = {"Cast": "to", "BitCast": "to", "EyeLike": "dtype", "RandomUniformLike": "dtype", "Bernoulli": "dtype",
+         "SequenceEmpty": "dtype",
          "DequantizeLinear": "output_dtype",
          "LayerNormalization": "stash_type", "RMSNormalization": "stash_type", "GroupNormalization": "stash_type",
          "Attention": "softmax_precision", "FlexAttention": "softmax_precision"}  # fmt: skip

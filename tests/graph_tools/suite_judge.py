@@ -18,6 +18,8 @@ from tests.graph_tools.suite import SuiteCase, fixed_operands, in_type, is_float
 
 ORT_OPSET = 26
 """The newest opset of ONNX Runtime 1.31."""
+OFF_KINKS = {("DeformConv", 2): 0.13, ("GridSample", 1): 0.02}
+"""Operands that the suite puts on a kink of the operator (whole positions): how far to move them."""
 FORMS = ("constants", "inputs")
 RUNTIMES = ("reference", "onnxruntime")
 Runner = Callable[[onnx.ModelProto, Any], dict[str, Any]]
@@ -102,6 +104,8 @@ def differentiable(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> tuple[li
 def formed(case: SuiteCase, form: str, elem: int) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """Model and feeds in one float type, moved off kinks and ties; the same numbers in every type."""
     exact, feeds = in_type(case, TensorProto.DOUBLE)
+    if "limit" in feeds:  # of a Range, and met exactly: half a step less, so that no difference changes the count
+        feeds["limit"] = np.asarray(feeds["limit"] - feeds["delta"] / 4, feeds["limit"].dtype)
     feeds = nudged(exact, feeds)
     model = exact if elem == TensorProto.DOUBLE else in_type(case, elem)[0]
     kind = helper.tensor_dtype_to_np_dtype(elem)
@@ -128,11 +132,14 @@ def nudged(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> dict[str, Any]:
     divisors = {
         node.input[1] for node in model.graph.node if node.op_type in ("Mod", "Div")
     }  # 0 stays: its result is no number
+    away = {n.input[i]: OFF_KINKS[n.op_type, i] for n in model.graph.node for i in range(len(n.input))
+            if (n.op_type, i) in OFF_KINKS}  # fmt: skip
     moved = {}
     for v in model.graph.input:
         a = feeds.get(v.name)
         if is_float(v) and a is not None and v.name not in fixed:
             a = np.asarray(a)
+            a = a + away.get(v.name, 0.0)
             jitter = rng.uniform(0.2, 1, a.shape) * rng.choice([-1, 1], a.shape) * 1e-3 * np.maximum(np.abs(a), 0.05)
             still = ~np.isfinite(a) | ((a == 0) & (v.name in divisors))
             a = np.asarray(np.where(still, a, a + jitter)).astype(a.dtype)
@@ -194,7 +201,8 @@ def _compare(
 ) -> Verdict:
     rng = np.random.default_rng(11)
     for x in xs:
-        if np.shape(got[f"grad_{x}"]) != np.shape(numeric.feeds[x]):
+        found, asked = np.shape(got[f"grad_{x}"]), np.shape(numeric.feeds[x])
+        if found != asked and not (numeric.runner is run_reference and (found, asked) == ((1,), ())):  # its Loop
             return Verdict("fail", f"the gradient of {x} has shape {np.shape(got[f'grad_{x}'])}")
     for _ in range(3):
         along = {x: rng.uniform(-1, 1, np.shape(numeric.feeds[x])) for x in xs}

@@ -1,0 +1,78 @@
+"""The nine ``light_*`` networks in the onnx package, with weights.
+
+In the package every weight is a ConstantOfShape, so that the output does not depend on the image. Here each becomes a
+seeded initializer: He-scaled for Conv and Gemm, near one for scales and variances, near zero for shifts and means. The
+files are of opset 9; they are lifted to 18 by onnx's own converter while they are small.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.backend.test
+from onnx import numpy_helper, version_converter
+
+NAMES = ("bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet", "squeezenet",
+         "vgg19", "zfnet512")  # fmt: skip
+OPSET = 18
+_ROLES = {"BatchNormalization": {1: "scale", 2: "shift", 3: "shift", 4: "scale"}, "Mul": {1: "scale"},
+          "Add": {1: "shift"}, "Conv": {1: "weights", 2: "shift"}, "Gemm": {1: "weights", 2: "shift"}}  # fmt: skip
+
+
+def load(name: str) -> onnx.ModelProto:
+    """The network with weights; its only input is the image."""
+    folder = Path(onnx.backend.test.__file__).parent / "data" / "light"
+    model = version_converter.convert_version(onnx.load(folder / f"light_{name}.onnx"), OPSET)
+    graph = model.graph
+    known = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    roles = _roles(graph)
+    rng = np.random.default_rng(0)
+    for node in [n for n in graph.node if n.op_type == "ConstantOfShape"]:
+        shape = tuple(int(d) for d in known[node.input[0]])
+        graph.initializer.append(_drawn(rng, node.output[0], shape, roles.get(node.output[0], "shift")))
+        graph.node.remove(node)
+    used = {name for node in graph.node for name in node.input}
+    held = {t.name for t in graph.initializer}
+    for v in [v for v in graph.input if v.name in held or v.name not in used]:
+        graph.input.remove(v)
+    for t in [t for t in graph.initializer if t.name not in used]:
+        graph.initializer.remove(t)
+    model.ir_version = max(model.ir_version, 8)
+    return model
+
+
+def save(folder: Path, name: str) -> Path:
+    """Write one."""
+    path = folder / f"light_{name}.onnx"
+    onnx.save(load(name), path)
+    return path
+
+
+def interior(model: onnx.ModelProto) -> str:
+    """A value in the middle: the output of the middle Conv."""
+    convolutions = [n.output[0] for n in model.graph.node if n.op_type == "Conv"]
+    return convolutions[len(convolutions) // 2]
+
+
+def _roles(graph: onnx.GraphProto) -> dict[str, str]:
+    """What each value is to the node that reads it, through Unsqueeze."""
+    roles = {}
+    behind = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Unsqueeze"}
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            role = _ROLES.get(node.op_type, {}).get(i)
+            if role is not None:
+                roles[behind.get(name, name)] = role
+    return roles
+
+
+def _drawn(rng: np.random.Generator, name: str, shape: tuple[int, ...], role: str) -> onnx.TensorProto:
+    noise = rng.standard_normal(shape)
+    if role == "weights":
+        fan = int(np.prod(shape[1:]))
+        array = noise * np.sqrt(2 / fan)
+    else:
+        array = 1 + 0.1 * np.abs(noise) if role == "scale" else 0.05 * noise
+    return numpy_helper.from_array(array.astype(np.float32), name)

@@ -9,7 +9,6 @@ import onnx_ir as ir
 
 from graph_tools.emit import dims
 from graph_tools.reverse import Reverse
-from graph_tools.vjp.control_flow import refuse
 from graph_tools.vjp.sampling import reshaped, size_product
 from graph_tools.vjp.selection import size
 from graph_tools.vjp.spatial import join, pool_window
@@ -66,12 +65,12 @@ def global_max_pool(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
 def max_unpool(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
     """ȳ at the indices, which count through the whole output.
 
-    With ``output_shape`` runtimes read the indices differently (in the output, or in the smaller image that is then
-    padded): the operator itself is asked where it puts each element.
+    With ``output_shape`` runtimes read the indices differently (in the output, as ONNX Runtime does, or in the smaller
+    image that is then padded): the operator itself is asked where it puts each element, but not with K cotangents.
     """
     x, indices = node.inputs[:2]
     assert x is not None and indices is not None
-    if len(node.inputs) > 2 and node.inputs[2] is not None:
+    if len(node.inputs) > 2 and node.inputs[2] is not None and not b.is_batched(x):
         return _where_put(b, node, ct, x)
     if not b.is_batched(x):
         return b.shaped_like(b.Gather(b.Reshape(ct, [-1]), indices), x)
@@ -81,15 +80,14 @@ def max_unpool(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
 
 def _where_put(b: Reverse, node: ir.Node, ct: ir.Value, x: ir.Value) -> ir.Value:
     """Elements numbered from 1 (exact in float32 up to 2^24) go through the operator; ȳ is collected by number."""
-    if b.is_batched(x):
-        refuse(node, "cannot take several cotangents per row at once with output_shape; ask for one target at a time")
     count = _total_size(b, x)
     numbers = b.Cast(b.Range(1, b.Add(b.Squeeze(count, [0]), 1), 1), to=ir.DataType.FLOAT.value)
     placed = b.MaxUnpool(b.Reshape(numbers, b.shape_of(x)), *node.inputs[1:], **dict(node.attributes.items()))
-    found = b.Expand(b.const(0.0, like=ct), b.Add(count, 1))
-    found = b.ScatterElements(
-        found, b.Cast(b.Reshape(placed, [-1]), to=ir.DataType.INT64.value), b.Reshape(ct, [-1]), reduction="add"
-    )
+    kind = ct.dtype if ct.dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE) else ir.DataType.FLOAT
+    none = b.Expand(b.const(0.0, dtype=kind), b.Add(count, 1))
+    slots = b.Cast(b.Reshape(placed, [-1]), to=ir.DataType.INT64.value)
+    wide = b.Cast(ct, to=kind.value) if kind != ct.dtype else ct  # no half-precision scatter on the CPU
+    found = b.ScatterElements(none, slots, b.Reshape(wide, [-1]), reduction="add")
     return b.reshape_like(b.Slice(found, [1], [2**31]), x)
 
 

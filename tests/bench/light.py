@@ -2,7 +2,8 @@
 
 In the package every weight is a ConstantOfShape, so that the output does not depend on the image. Here each becomes a
 seeded initializer: He-scaled for Conv and Gemm, near one for scales and variances, near zero for shifts and means. The
-files are of opset 9; they are lifted to 18 by onnx's own converter while they are small.
+scale that ends a residual branch is 0.3, so that the sums do not grow until the softmax saturates. The files are of opset
+9; they are lifted to 18 by onnx's own converter while they are small.
 """
 
 from __future__ import annotations
@@ -65,14 +66,19 @@ def _roles(graph: onnx.GraphProto) -> dict[str, str]:
             role = _ROLES.get(node.op_type, {}).get(i)
             if role is not None:
                 roles[behind.get(name, name)] = role
+    branches = {n.input[0] for n in graph.node if n.op_type == "Sum"}
+    for node in graph.node:
+        if node.op_type == "BatchNormalization" and node.output[0] in branches:
+            roles[node.input[1]] = "branch"
     return roles
 
 
 def _drawn(rng: np.random.Generator, name: str, shape: tuple[int, ...], role: str) -> onnx.TensorProto:
-    noise = rng.standard_normal(shape)
+    array = rng.standard_normal(shape, np.float32)
     if role == "weights":
-        fan = int(np.prod(shape[1:]))
-        array = noise * np.sqrt(2 / fan)
+        array *= np.float32(np.sqrt(2 / np.prod(shape[1:])))
+    elif role == "shift":
+        array *= np.float32(0.05)
     else:
-        array = 1 + 0.1 * np.abs(noise) if role == "scale" else 0.05 * noise
-    return numpy_helper.from_array(array.astype(np.float32), name)
+        array = (1 + np.float32(0.1) * np.abs(array)) * np.float32(0.3 if role == "branch" else 1)
+    return numpy_helper.from_array(array, name)

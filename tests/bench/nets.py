@@ -186,14 +186,14 @@ def vit(width: int, depth: int, heads: int, size: int = 224, patch: int = 16) ->
     return net.close(net.gemm(net.add("Gather", x, net.weight(np.array(0, np.int64)), axis=1), width, 1000), size)
 
 
-def vit_tiny() -> onnx.ModelProto:
+def vit_tiny(size: int = 224) -> onnx.ModelProto:
     """ViT-Ti/16 (Touvron et al. 2021)."""
-    return vit(192, 12, 3)
+    return vit(192, 12, 3, size)
 
 
-def vit_base() -> onnx.ModelProto:
+def vit_base(size: int = 224) -> onnx.ModelProto:
     """ViT-B/16."""
-    return vit(768, 12, 12)
+    return vit(768, 12, 12, size)
 
 
 NETS = {

@@ -16,8 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-STEPS = (1e-4, 1e-5, 1e-6, 1e-7)
-"""Tried in turn until two neighbours agree: the first that no kink lies within."""
+STEPS = (1e-7, 1e-8, 1e-9)
+"""Tried in turn until two neighbours agree. At 1e-6 a random direction still crosses kinks of a few among millions of
+ReLUs, and their sum shows."""
 STABLE = 1e-3
 _DELTA = "delta_of_interior"
 
@@ -44,6 +45,10 @@ class Conv(OpRun):
              kernel_shape: Any = None, pads: Any = None, strides: Any = None):  # fmt: skip
         assert set(dilations or (1,)) == {1}
         groups = group or 1
+        if w.shape[2:] == (1, 1) and groups == 1 and not any(pads or ()):
+            down, along = strides or (1, 1)
+            y = np.tensordot(w[:, :, 0, 0], x[:, :, ::down, ::along], (1, 1)).swapaxes(0, 1)
+            return (y if b is None else y + b[:, None, None],)
         seen = windows(x, w.shape[2:], pads, strides).transpose(1, 4, 5, 0, 2, 3)  # C k k N H W
         out = []
         for part, weights in zip(np.split(seen, groups), np.split(w, groups), strict=True):

@@ -125,7 +125,9 @@ def cancel(model: str, folder: str) -> Callable[[], object]:
     return once
 
 
-def _told(make: Callable[[str, str], Callable[[], object]]) -> Callable[..., tuple[Callable[[], object], dict[str, Any]]]:
+def _told(
+    make: Callable[[str, str], Callable[[], object]],
+) -> Callable[..., tuple[Callable[[], object], dict[str, Any]]]:
     """The maker with the facts that contenders tell: none here."""
     return lambda model, folder: (make(model, folder), {})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import inspect
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -72,14 +71,13 @@ def test_rules_emit_what_the_gpu_runs(case: Case) -> None:
         assert [e for e in left if (case.op, e[0]) not in EXCEPTIONS] == []
 
 
-NETS = [f for name, f in inspect.getmembers(nets, inspect.isfunction)
-        if inspect.signature(f).return_annotation == "onnx.ModelProto"]  # fmt: skip
+NETS = [make for name, make in nets.NETS.items() if name != "vit_base"]  # it has the operators of vit_tiny
 
 
 @pytest.mark.parametrize("opset", [18, 20, 21])
 @pytest.mark.parametrize("make", NETS, ids=lambda f: f.__name__)
 def test_gradients_of_the_benchmark_nets(make: Callable[..., onnx.ModelProto], opset: int) -> None:
-    model = make()
+    model = make(64)
     del model.opset_import[:]
     model.opset_import.append(helper.make_opsetid("", opset))
     (entry,), (y,) = model.graph.input, model.graph.output

@@ -44,7 +44,9 @@ def run(options: Options) -> None:
             mean = against(geometric_mean(by_torch), TORCH_AIMS.get(batch), least=True)
             notes.append(f"torch / fast, geometric mean: {mean}. torch: eager, eval, forward and backward, only the "
                          "image requires a gradient,")  # fmt: skip
-            notes.append("BatchNormalization as modules (the files have it folded, as exporters write them), fused attention.")
+            notes.append(
+                "BatchNormalization as modules (the files have it folded, as exporters write them), fused attention."
+            )
         else:
             notes.append("torch: not measured (make parity installs it)")
         settings = options.settings or SETTINGS

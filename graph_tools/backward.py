@@ -11,19 +11,20 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 import graph_tools.vjp  # noqa: F401  fills the table
-from graph_tools import batching, patterns, scopes, sequences
+from graph_tools import batching, scopes
 from graph_tools import model as models
-from graph_tools.blame import blamed
 from graph_tools.emit import Emitter
 from graph_tools.errors import UnsupportedGradient
-from graph_tools.expand import expand
-from graph_tools.folding import known_array
 from graph_tools.lowering.table import lower
-from graph_tools.path import BLACK_BOX, Path
-from graph_tools.refine import refine
 from graph_tools.reverse import FLOATS as FLOATS
 from graph_tools.reverse import Reverse
+from graph_tools.shapes.folding import known_array
+from graph_tools.shapes.refine import refine
 from graph_tools.vjp.table import SAMPLERS, SCOPED, VJPS, Inner, Seed, Table, find_rule, operator_name
+from graph_tools.walk import patterns, sequences
+from graph_tools.walk.blame import blamed
+from graph_tools.walk.expand import expand
+from graph_tools.walk.path import BLACK_BOX, Path
 
 
 def backward(

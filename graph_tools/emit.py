@@ -11,10 +11,10 @@ import onnx_ir as ir
 
 from graph_tools import scopes
 from graph_tools.errors import UnsupportedModel
-from graph_tools.node_types import node_types
-from graph_tools.ranks import drop_false_zeros, fill_ranks
 from graph_tools.scopes import operator_name as operator_name
-from graph_tools.window_shapes import correct_windows
+from graph_tools.shapes.node_types import node_types
+from graph_tools.shapes.ranks import drop_false_zeros, fill_ranks
+from graph_tools.shapes.window_shapes import correct_windows
 
 Operand = ir.Value | np.ndarray | float | int | bool | Sequence[int] | None
 

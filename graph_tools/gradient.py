@@ -12,8 +12,8 @@ from graph_tools.emit import Emitter
 from graph_tools.errors import UnknownValue, UnsupportedGradient
 from graph_tools.model import Source
 from graph_tools.reverse import Reverse
-from graph_tools.sequence_ops import plain_type
 from graph_tools.vjp.table import Table
+from graph_tools.walk.sequence_ops import plain_type
 
 
 def gradient(

@@ -18,12 +18,14 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveInitializersFromInputsPass
 
-import graph_tools.adapters
-import graph_tools.experimental
+import graph_tools.loading.adapters
+import graph_tools.loading.experimental
 import graph_tools.lowering  # noqa: F401  fills the tables
-from graph_tools import functions, inference, lift, parity, scopes, signatures, stored, wellformed
+from graph_tools import scopes
 from graph_tools.errors import ExplainError, UnsupportedGradient, UnsupportedModel
+from graph_tools.loading import functions, lift, parity, signatures, stored, wellformed
 from graph_tools.lowering.table import lower_fused
+from graph_tools.shapes import inference
 
 Source = str | os.PathLike[str] | bytes | onnx.ModelProto | ir.Model
 Runner = Callable[[onnx.ModelProto, Path | None, Mapping[str, Any]], Sequence[Any]]

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import numpy as np
 import onnx_ir as ir
 
-from graph_tools import sequence_ops
 from graph_tools.emit import Emitter, dims, infer_node, rank, static_shape
 from graph_tools.errors import UnsupportedGradient
+from graph_tools.walk import sequence_ops
 
 FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16}
 """Dtypes that cotangents have; those of quantised values (integers, 8-bit floats) are float32."""

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
-from graph_tools import lift
 from graph_tools import model as models
 from graph_tools.errors import UnknownValue, UnsupportedModel
+from graph_tools.loading import lift
 from graph_tools.model import Source
 
 

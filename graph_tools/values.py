@@ -12,9 +12,9 @@ from graph_tools import model as models
 from graph_tools.errors import UnsupportedGradient
 from graph_tools.lowering.table import BODIES
 from graph_tools.model import Source
-from graph_tools.path import Path
 from graph_tools.reverse import FLOATS
 from graph_tools.vjp.table import ANY, INTEGER_CARRIERS, SCOPED, VJPS, find_rule, operator_name, zero
+from graph_tools.walk.path import Path
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from graph_tools.blame import blamed
 from graph_tools.emit import Emitter, infer_node, operator_name
 from graph_tools.errors import UnsupportedGradient
+from graph_tools.walk.blame import blamed
 
 Body = Callable[[Emitter, ir.Node], ir.Value | tuple[ir.Value | None, ...] | None]
 BODIES: dict[str, Body] = {}

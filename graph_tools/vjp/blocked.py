@@ -32,7 +32,7 @@ def can_block(b: Reverse, x: ir.Value) -> bool:
 
 def per_channel(b: Reverse, v: ir.Value, factor: float, channels: int) -> ir.Value:
     """``v`` times ``factor`` by a depthwise 1 x 1 Conv, whose result is in blocks."""
-    return b.Conv(v, b.const(np.full((channels, 1, 1, 1), factor, np.float32)), group=channels)  # type: ignore[no-any-return]
+    return b.Conv(v, b.const(np.full((channels, 1, 1, 1), factor, np.float32)), group=channels)
 
 
 def led_back(b: Reverse, ct: ir.Value, x: ir.Value) -> ir.Value:

@@ -10,8 +10,8 @@ import onnx_ir as ir
 from graph_tools import scopes
 from graph_tools.errors import UnsupportedGradient
 from graph_tools.reverse import FLOATS, Reverse
-from graph_tools.sequence_ops import is_sequence, plain_type
 from graph_tools.vjp.table import Inner, Seed, scoped
+from graph_tools.walk.sequence_ops import is_sequence, plain_type
 
 RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
 

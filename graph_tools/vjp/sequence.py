@@ -6,8 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from graph_tools.reverse import Reverse
-from graph_tools.sequence_ops import build_sequence
 from graph_tools.vjp.table import ANY, nondiff, vjp
+from graph_tools.walk.sequence_ops import build_sequence
 
 nondiff("SequenceAt", 1)
 nondiff("SequenceErase", 1)

@@ -15,7 +15,7 @@ import onnx
 import onnx_ir as ir
 
 import graph_tools
-from graph_tools import parity
+from graph_tools.loading import parity
 from service.runtime.home import Runtime
 from service.runtime.session import Session
 from service.types import Array

@@ -12,9 +12,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from graph_tools import batching, parity
+from graph_tools import batching
 from graph_tools.emit import array_of
 from graph_tools.errors import ExplainError, InvalidRequest
+from graph_tools.loading import parity
 from service.models.tail import Tail
 from service.runtime.context import Run
 from service.runtime.home import Runtime

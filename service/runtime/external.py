@@ -15,8 +15,8 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto
 
 from graph_tools.errors import UnsupportedModel
-from graph_tools.stored import Reference as Reference
-from graph_tools.stored import references as references
+from graph_tools.loading.stored import Reference as Reference
+from graph_tools.loading.stored import references as references
 
 
 def parse(path: Path) -> ModelProto:
@@ -39,7 +39,7 @@ def open_below(folder: Path, location: str) -> int:
 
     Args:
         folder: the model's folder.
-        location: as in :class:`graph_tools.stored.Reference`.
+        location: as in :class:`graph_tools.loading.stored.Reference`.
 
     Raises:
         UnsupportedModel: missing, a link (symbolic, or a file with several hard links), or not a regular

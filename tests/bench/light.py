@@ -1,9 +1,10 @@
 """The nine ``light_*`` networks in the onnx package, with weights.
 
 In the package every weight is a ConstantOfShape, so that the output does not depend on the image. Here each becomes a
-seeded initializer: He-scaled for Conv and Gemm, near one for scales and variances, near zero for shifts and means. The
-scale that ends a residual branch is 0.3, so that the sums do not grow until the softmax saturates. The files are of opset
-9; they are lifted to 18 by onnx's own converter while they are small.
+seeded initializer: He-scaled for Conv and Gemm (half the variance where no Relu follows), near one for scales and
+variances, near zero for shifts and means; the scale that ends a residual branch is 0.3. So signals keep their size through
+the depth, and the softmax does not saturate. The files are of opset 9; they are lifted to 18 by onnx's own converter while
+they are small.
 """
 
 from __future__ import annotations
@@ -61,8 +62,12 @@ def _roles(graph: onnx.GraphProto) -> dict[str, str]:
     """What each value is to the node that reads it, through Unsqueeze."""
     roles = {}
     behind = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Unsqueeze"}
+    rectified = _rectified(graph)
     for node in graph.node:
         for i, name in enumerate(node.input):
+            if i == 1 and node.op_type in ("Conv", "Gemm") and node.output[0] not in rectified:
+                roles[name] = "linear"
+                continue
             role = _ROLES.get(node.op_type, {}).get(i)
             if role is not None:
                 roles[behind.get(name, name)] = role
@@ -73,12 +78,22 @@ def _roles(graph: onnx.GraphProto) -> dict[str, str]:
     return roles
 
 
+def _rectified(graph: onnx.GraphProto) -> set[str]:
+    """Values that only a normalization or scale lies between and a Relu."""
+    found: set[str] = set()
+    for node in reversed(graph.node):
+        passes = node.op_type in ("BatchNormalization", "Mul", "Add") and node.output[0] in found
+        if node.op_type == "Relu" or passes:
+            found.add(node.input[0])
+    return found
+
+
 def _drawn(rng: np.random.Generator, name: str, shape: tuple[int, ...], role: str) -> onnx.TensorProto:
     array = rng.standard_normal(shape, np.float32)
-    if role == "weights":
-        array *= np.float32(np.sqrt(2 / np.prod(shape[1:])))
+    if role in ("weights", "linear"):
+        array *= np.float32(np.sqrt((2 if role == "weights" else 1) / np.prod(shape[1:])))
     elif role == "shift":
         array *= np.float32(0.05)
     else:
-        array = (1 + np.float32(0.1) * np.abs(array)) * np.float32(0.3 if role == "branch" else 1)
+        array = (1 + np.float32(0.1) * array) * np.float32(0.3 if role == "branch" else 1)
     return numpy_helper.from_array(array, name)

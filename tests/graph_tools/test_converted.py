@@ -15,7 +15,8 @@ import pytest
 from onnx import numpy_helper
 
 import graph_tools
-from graph_tools import UnsupportedGradient, parity
+from graph_tools import UnsupportedGradient
+from graph_tools.loading import parity
 from tests.graph_tools.harness import run_ort, run_reference
 
 DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"

@@ -9,8 +9,8 @@ import pytest
 
 import graph_tools
 from graph_tools.emit import Emitter
-from graph_tools.expand import expand, standard_body
 from graph_tools.lowering.table import lower
+from graph_tools.walk.expand import expand, standard_body
 from tests.graph_tools.harness import Case, build, run_ort
 
 FOUR = np.linspace(0.5, 1.5, 4)

@@ -119,7 +119,7 @@ def test_nodes_grow_with_the_nodes():
 
 
 def test_inference_is_asked_once_for_equal_layers(monkeypatch):
-    from graph_tools import node_types
+    from graph_tools.shapes import node_types
 
     asked = []
     real = node_types._infer

@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto, helper
 
 import graph_tools
-from graph_tools import UnsupportedModel, lift
+from graph_tools import UnsupportedModel
+from graph_tools.loading import lift
 from tests.graph_tools.harness import run_ort
 from tests.graph_tools.nets import cnn, model, tensor
 

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 
 import graph_tools
-from graph_tools.expand import expand
+from graph_tools.walk.expand import expand
 from tests.graph_tools.harness import run_ort, run_reference
 from tests.graph_tools.recurrent_nets import Form, feeds, model, oracle
 

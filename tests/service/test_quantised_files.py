@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from graph_tools import parity
 from graph_tools.errors import UnsupportedModel
+from graph_tools.loading import parity
 from service.models.card import Card
 from service.models.describe import describe
 from service.models.distance import compare, is_quantised

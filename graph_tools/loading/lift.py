@@ -2,7 +2,7 @@
 
 Only operators whose *form or meaning* changed are touched (attributes that became inputs, flattening Softmax,
 asymmetric Upsample…); the others read the same under both versions. The adapters stand in
-:mod:`graph_tools.adapters`, one per operator and change.
+:mod:`graph_tools.loading.adapters`, one per operator and change.
 """
 
 from __future__ import annotations

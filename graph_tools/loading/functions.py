@@ -11,7 +11,7 @@ from graph_tools.errors import UnsupportedModel
 def inline(model: ir.Model) -> None:
     """Replace every call of a function of the model by the function's nodes; the functions are removed.
 
-    Their structure was checked before (:mod:`graph_tools.wellformed`), and all share the model's opsets.
+    Their structure was checked before (:mod:`graph_tools.loading.wellformed`), and all share the model's opsets.
 
     Raises:
         UnsupportedModel: a call that does not fit its function.

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graph_tools.emit import rank, static_shape
-from graph_tools.lift import Lifter, lifts, popped
+from graph_tools.loading.lift import Lifter, lifts, popped
 
 
 def _scalar(c: Lifter, node: ir.Node, name: str, default: float, like: ir.Value | None) -> ir.Value:

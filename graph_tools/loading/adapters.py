@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graph_tools.emit import array_of, dims
-from graph_tools.lift import Lifter, lifts, popped
+from graph_tools.loading.lift import Lifter, lifts, popped
 
 _REDUCTIONS = ("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
                "ReduceProd", "ReduceSumSquare")  # fmt: skip
@@ -215,7 +215,7 @@ def group_normalization(c: Lifter, node: ir.Node) -> None:
     c.feed(node, [x, *each])
 
 
-# -- ReLU-era experiments that ONNX Runtime still runs below opset 10: see graph_tools.experimental
+# -- ReLU-era experiments that ONNX Runtime still runs below opset 10: see graph_tools.loading.experimental
 
 
 def constant(v: ir.Value | None) -> np.ndarray | None:

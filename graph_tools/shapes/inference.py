@@ -11,11 +11,11 @@ import onnx_ir as ir
 from graph_tools import scopes
 from graph_tools.emit import infer_node
 from graph_tools.errors import UnsupportedModel
-from graph_tools.node_types import node_types, read
-from graph_tools.ranks import drop_false_zeros, fill_ranks
-from graph_tools.refine import refine
-from graph_tools.signatures import check_types, told
-from graph_tools.window_shapes import correct_windows
+from graph_tools.loading.signatures import check_types, told
+from graph_tools.shapes.node_types import node_types, read
+from graph_tools.shapes.ranks import drop_false_zeros, fill_ranks
+from graph_tools.shapes.refine import refine
+from graph_tools.shapes.window_shapes import correct_windows
 
 _log = logging.getLogger(__name__)
 _SEEN = 1000  # bytes of the initializers whose values inference may need: shapes, axes, indices

@@ -1,0 +1,1 @@
+"""Types and shapes: what onnx infers, what it gets wrong or leaves open."""

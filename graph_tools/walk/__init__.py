@@ -1,0 +1,1 @@
+"""What the reverse walk stands on: which edges matter, bodies in place of operators, sequences, blame."""

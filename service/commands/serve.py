@@ -25,6 +25,14 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0 = any free one.")] = 8001,
     provider: options.Provider = "auto",
     threads: options.Threads = 0,
+    memory: Annotated[
+        Literal["fast", "shared", "low"],
+        typer.Option(
+            metavar="SETTING",
+            help="fast: every program has its weights in the kernels' own layout. shared: the programs of a model map "
+            "one copy. low: besides, none turned for the backward pass, and memory goes back after each run.",
+        ),
+    ] = "fast",
     workers: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Explanations computed at a time.")] = 2,
     queue: Annotated[
         int, typer.Option(min=0, metavar="N", help="Requests that may wait; more are refused for the moment.")
@@ -57,6 +65,6 @@ def serve(
     from service.commands.serving import run
 
     run(
-        models, host=host, port=port, provider=provider, threads=threads, workers=workers, queue=queue, grace=grace,
-        most_bytes=max_message << 20, store=store, log_level=log_level,
+        models, host=host, port=port, provider=provider, threads=threads, memory=memory, workers=workers, queue=queue,
+        grace=grace, most_bytes=max_message << 20, store=store, log_level=log_level,
     )  # fmt: skip

@@ -25,6 +25,7 @@ def run(
     port: int,
     provider: str,
     threads: int,
+    memory: str,
     workers: int,
     queue: int,
     grace: float,
@@ -44,7 +45,7 @@ def run(
     if not models.is_dir():
         raise InvalidRequest("--models", f"there is no folder {str(models)!r}")
     with _ended_by_sigterm():
-        runtime = watch(lambda _: Runtime(provider, store=store, threads=threads), "looking for a GPU")
+        runtime = watch(lambda _: Runtime(provider, store=store, threads=threads, memory=memory), "looking for a GPU")
         repository = Repository(runtime, models)
         if not repository.list():
             raise InvalidRequest(

@@ -19,6 +19,7 @@ from service.runtime.store import Store
 from service.runtime.weights import SharedWeights
 
 PROGRAM_BYTES = 4 << 30
+MOST_INLINE = 1 << 30  # bytes of weights inside a program; a protobuf message cannot be larger than twice that
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Runtime:
         self.threads = threads
         self.memory = MEMORY[memory]
         self._weights: dict[str, SharedWeights] = {}
-        self._mapped = tempfile.TemporaryDirectory(prefix="onnx-explain-weights-")
+        self._mapped: tempfile.TemporaryDirectory[str] | None = None
         self._lock = threading.Lock()
 
     @property
@@ -108,10 +109,11 @@ class Runtime:
             plain: run QuantizeLinear/DequantizeLinear pairs in float.
         """
         options = replace(self.memory.options, threads=self.threads, disable_quant_qdq=plain)
-        if not self.memory.mapped:
+        if not self.memory.mapped and _held(model) <= MOST_INLINE:
             return Session(ir.to_proto(model).SerializeToString(), self.provider, options=options, external_dir=folder)
         with self._lock:
             if digest not in self._weights:
+                self._mapped = self._mapped or tempfile.TemporaryDirectory(prefix="onnx-explain-weights-")
                 self._weights[digest] = SharedWeights(Path(self._mapped.name) / str(len(self._weights)))
             weights = self._weights[digest]
         return Session(weights.serialise(model), self.provider, options=options, external_dir=weights.folder)
@@ -124,3 +126,9 @@ class Runtime:
         session = Session(proto.SerializeToString(), self.provider, options=options, external_dir=folder)
         outputs = session.run(feeds)
         return [outputs[v.name] for v in session.outputs]
+
+
+def _held(model: ir.Model) -> int:
+    """Bytes of the weights that would be written into the program."""
+    tensors = (v.const_value for graph in model.graphs() for v in graph.initializers.values())
+    return sum(t.nbytes for t in tensors if t is not None and not isinstance(t, ir.ExternalTensor))

@@ -1,0 +1,84 @@
+"""Section: the ``light_*`` networks against onnx-ad, their gradients checked before anything is timed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+import graph_tools
+from service.runtime.home import Runtime
+from service.runtime.threads import threads
+from tests.bench import light, numeric
+from tests.bench.gradient_contenders import image, seeded
+from tests.bench.process import PARITY, Contender, Refused, Spec, geometric_mean, interleave, ratio, started
+from tests.bench.report import Options, against, ms, progress, table
+
+TURNS = 5
+CLOSE = 1e-2
+"""Largest difference to central differences and to onnx-ad, by the gradient's norm: in float32 one unit within rounding
+of zero, or two within rounding of each other in a max pool, may move a gradient by so much."""
+NODES = 3.0
+HEADERS = ("net", "image err", "interior err", "vs onnx-ad", "forward ms", "ours ms", "ours / fwd", "onnx-ad ms",
+           "onnx-ad / ours", "nodes", "ours x", "onnx-ad x")  # fmt: skip
+
+
+def run(options: Options) -> None:
+    """Print one table; every contender with the same Python, the parity environment's where it is there."""
+    rows, by_ad = [], []
+    for name in options.of(light.NAMES):
+        row, faster = _measure(name, options)
+        rows.append(row)
+        by_ad += [] if faster is None else [faster]
+    notes = [
+        f"err: |analytic - central difference in float64| / |gradient|, the largest of several directions (at most {CLOSE:g}, "
+        "checked first); vs onnx-ad: largest difference / |gradient|;",
+        "nodes: forward -> ours, onnx-ad's; x: by the forward's; Constant not counted. Setting fast, batch 1.",
+    ]
+    if by_ad:
+        notes.append(f"onnx-ad / ours, geometric mean: {geometric_mean(by_ad):.2f}")
+    if not PARITY.exists():
+        notes.append("onnx-ad: not measured (make parity installs it)")
+    table("Input gradient of onnx's light networks, seeded weights, 224 x 224, against onnx-ad 0.3.0", HEADERS, rows, notes)
+
+
+def check(model: onnx.ModelProto, directions: int = 1) -> tuple[float, float]:
+    """Errors (as :func:`tests.bench.numeric.error`) of our gradients with respect to the image and to the middle Conv."""
+    x, y, interior = model.graph.input[0].name, model.graph.output[0].name, light.interior(model)
+    runtime = Runtime("cpu", threads=threads())
+    session = runtime.program(graph_tools.gradient(model, [y], [x, interior], form=runtime.form), "model", None)
+    (ct,) = (v for v in session.inputs if v.name != x)
+    feeds = {x: image(model), ct.name: seeded(ct.shape, 1)}
+    found = session.run(feeds)
+    value = numeric.scalar(model, interior, feeds[x], feeds[ct.name])
+    return (
+        numeric.error(lambda d: value(d, 0.0), found[f"grad_{x}"], directions),
+        numeric.error(lambda d: value(0.0, d), found[f"grad_{interior}"], directions),
+    )
+
+
+def _measure(name: str, options: Options) -> tuple[list[object], float | None]:
+    """The table's row, and onnx-ad by ours."""
+    label = f"light: {name}"
+    progress(f"{label}: central differences")
+    path = light.save(options.folder, name)
+    model = onnx.load(path)
+    errors = check(model)
+    wrong = [f"{e:.1e}" for e in errors if not e <= CLOSE]
+    if wrong:
+        raise SystemExit(f"light_{name}: the gradient differs from central differences by {', '.join(wrong)}")
+    specs, saved = _specs(path, model, options.folder)
+    refused = ""
+    if "onnx-ad" in specs:
+        progress(f"{label}: does onnx-ad take it?")
+        try:
+            Contender(specs["onnx-ad"]).close()
+        except Refused as error:
+            refused = str(error)
+            del specs["onnx-ad"]
+    with started(specs, label) as contenders:
+        found = interleave(contenders, options.turns or TURNS, label)
+        counts = {k: c.facts["nodes"] for k, c in contenders.items()}
+    ...

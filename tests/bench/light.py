@@ -1,7 +1,7 @@
 """The nine ``light_*`` networks in the onnx package, with weights.
 
-In the package every weight is a ConstantOfShape, so that the output does not depend on the image. Here each becomes a
-seeded initializer: He-scaled for Conv and Gemm (half the variance where no Relu follows), near one for scales and
+In the package all but the first layer's weights are ConstantOfShape, so that the output does not depend on the image. Here
+each weight becomes a seeded initializer: He-scaled for Conv and Gemm (half the variance where no Relu follows), near one for scales and
 variances, near zero for shifts and means; the scale that ends a residual branch is 0.3. So signals keep their size through
 the depth, and the softmax does not saturate. The files are of opset 9; they are lifted to 18 by onnx's own converter while
 they are small.
@@ -35,6 +35,9 @@ def load(name: str) -> onnx.ModelProto:
         shape = tuple(int(d) for d in known[node.input[0]])
         graph.initializer.append(_drawn(rng, node.output[0], shape, roles.get(node.output[0], "shift")))
         graph.node.remove(node)
+    for tensor in graph.initializer:
+        if tensor.name in roles and tensor.name in known:  # the first layer's, as trained: they do not fit the others
+            tensor.CopyFrom(_drawn(rng, tensor.name, known[tensor.name].shape, roles[tensor.name]))
     used = {name for node in graph.node for name in node.input}
     held = {t.name for t in graph.initializer}
     for v in [v for v in graph.input if v.name in held or v.name not in used]:

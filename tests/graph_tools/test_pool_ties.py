@@ -12,6 +12,7 @@ from onnx import helper
 
 import graph_tools
 from graph_tools.reverse import Reverse
+from graph_tools.vjp import pooling
 from graph_tools.vjp.table import Rule
 from tests.graph_tools.harness import run_ort
 
@@ -41,6 +42,25 @@ def _gradient(model: onnx.ModelProto, x: np.ndarray, ct: np.ndarray, form: str =
 SQUARES = {"kernel_shape": [2, 2], "strides": [2, 2]}
 
 
+@pytest.fixture(params=[1, pooling.QUARTERED], ids=["quarters", "indices"])
+def either_form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The form for large images and that for small ones."""
+    monkeypatch.setattr(pooling, "QUARTERED", request.param)
+
+
+@pytest.mark.usefixtures("either_form")
+def test_max_pool_forms_agree_with_the_definition() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.integers(0, 4, (2, 3, 6, 4)).astype(np.float32)  # many ties
+    ct = rng.standard_normal((2, 3, 3, 2)).astype(np.float32)
+    windows = x.reshape(2, 3, 3, 2, 2, 2).transpose(0, 1, 2, 4, 3, 5).reshape(2, 3, 3, 2, 4)
+    paid = np.zeros_like(windows)
+    np.put_along_axis(paid, windows.argmax(-1)[..., None], ct[..., None], -1)
+    expected = paid.reshape(2, 3, 3, 2, 2, 2).transpose(0, 1, 2, 4, 3, 5).reshape(x.shape)
+    assert np.array_equal(_gradient(_model([_pool(**SQUARES)], x.shape), x, ct), expected)
+
+
+@pytest.mark.usefixtures("either_form")
 @pytest.mark.parametrize("shape", [(2, 1, 4, 4), ("n", 1, "h", "w")], ids=["known", "open"])
 def test_max_pool_of_a_constant_image_pays_the_first_position(shape: tuple[Any, ...]) -> None:
     x = np.full((2, 1, 4, 4), 3, np.float32)
@@ -58,6 +78,7 @@ def test_max_pool_with_overlap_pays_the_first_position_of_every_window() -> None
     assert np.array_equal(_gradient(_model([_pool(**attributes)], x.shape), x, ct), expected)
 
 
+@pytest.mark.usefixtures("either_form")
 def test_max_pool_ties_inside_a_window() -> None:
     x = np.array([[[[0, 5, 5, 1], [5, 5, 2, 5]]]], np.float32)
     ct = np.array([[[[10, 20]]]], np.float32)

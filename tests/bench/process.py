@@ -95,14 +95,21 @@ class Contender:
 
 
 @contextlib.contextmanager
-def started(specs: Mapping[str, Spec], label: str = "") -> Iterator[dict[str, Contender]]:
-    """The contenders, started one after the other, closed at the end."""
+def started(specs: Mapping[str, Spec], label: str = "", optional: Sequence[str] = ()) -> Iterator[dict[str, Contender]]:
+    """The contenders, started one after the other, closed at the end; an optional one that refuses is left out."""
     with contextlib.ExitStack() as stack:
         contenders = {}
         for name, spec in specs.items():
             progress(f"{label}: starting {name}")
-            contenders[name] = contender = Contender(spec)
+            try:
+                contender = Contender(spec)
+            except Refused as error:
+                if name not in optional:
+                    raise
+                progress(f"{label}: {name} refuses: {error}\n")
+                continue
             stack.callback(contender.close)
+            contenders[name] = contender
         yield contenders
 
 

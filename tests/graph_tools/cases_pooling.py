@@ -102,6 +102,7 @@ AVERAGE = [
     mean("opset-22", 2, 2, strides=[2, 2], flags={"opset": 22}),
     Case("GlobalAveragePool", (X,)),
     Case("GlobalAveragePool", ((2, 3, 4),), id="1d"),
+    Case("GlobalAveragePool", ((2, 16, 3, 2),), id="blocks"),
     Case("GlobalAveragePool", ((1, 2, 2, 3, 2),), id="3d"),
 ]
 

@@ -87,3 +87,47 @@ def test_unknown_number_of_dimensions_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedGradient, match=r"the_conv.*number of dimensions of 'x' and 'w'") as raised:
         graph_tools.gradient(model, ["y"], ["x"])
     assert raised.value.operator == "Conv"
+
+
+def _residual(channels: int) -> onnx.ModelProto:
+    """y = Conv(h, stride 2) + AveragePool(Conv(h)), h read twice: cotangents meet at h."""
+    rng = np.random.default_rng(0)
+    w, v = (rng.normal(size=(channels, channels, k, k)).astype(np.float32) / 8 for k in (1, 3))
+    nodes = [
+        helper.make_node("Relu", ["x"], ["h"]),
+        helper.make_node("Conv", ["h", "w"], ["short"], strides=[2, 2]),
+        helper.make_node("Conv", ["h", "v"], ["long"], pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("Add", ["short", "long"], ["y"]),
+    ]
+    values = [helper.make_tensor_value_info(n, 1, s) for n, s in (("x", ["n", channels, 6, 6]), ("y", None))]
+    weights = [numpy_helper.from_array(a, n) for a, n in ((w, "w"), (v, "v"))]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def test_cotangents_that_meet_are_led_back_into_blocks() -> None:
+    x = np.random.default_rng(1).normal(size=(2, 16, 6, 6)).astype(np.float32)
+    ct = np.random.default_rng(2).normal(size=(2, 16, 3, 3)).astype(np.float32)
+    found = {}
+    for form in ("cpu", "small", "cuda"):
+        program, used, _ = _program(_residual(16), form)
+        assert used["ConvTranspose"] == 2
+        assert used["Conv"] == (4 if form == "cpu" else 2)  # a depthwise 1 x 1 each, on the CPU only
+        found[form] = run_ort(program, {"x": x, "cotangent_y": ct})["grad_x"]
+    for other in ("small", "cuda"):
+        np.testing.assert_allclose(found[other], found["cpu"], rtol=1e-4, atol=1e-5)
+    assert _program(_residual(8))[1]["Conv"] == 2, "eight channels fill no block"
+
+
+def test_depthwise_stride_is_a_conv_over_the_thinned_out_cotangent() -> None:
+    w = np.random.default_rng(0).normal(size=(16, 1, 3, 3)).astype(np.float32)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], strides=[2, 2], pads=[1, 1, 1, 1], group=16)
+    values = [helper.make_tensor_value_info(n, 1, s) for n, s in (("x", ["n", 16, 8, 8]), ("y", None))]
+    graph = helper.make_graph([node], "g", values[:1], values[1:], [numpy_helper.from_array(w, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    assert _program(model)[1]["ConvTranspose"] == 0
+    assert _program(model, "small")[1]["ConvTranspose"] == 1
+    feeds = {"x": np.ones((1, 16, 8, 8), np.float32),
+             "cotangent_y": np.random.default_rng(3).normal(size=(1, 16, 4, 4)).astype(np.float32)}  # fmt: skip
+    cpu, small = (run_ort(_program(model, form)[0], feeds)["grad_x"] for form in ("cpu", "small"))
+    np.testing.assert_allclose(cpu, small, rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Operators written out in smaller ones: the same gradient, by one rule, and never where an inner value is asked for."""
+"""Operators written out in smaller ones: the same gradient, by one rule; never where an inner value is asked for."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import graph_tools
 from graph_tools.walk import patterns
 from tests.graph_tools.harness import run_ort, run_reference
 
-HEAD = '<ir_version:8,opset_import:["":18]> g (float[2,5] x) => (float[2,5] y) <float root = {1.4142135}, float inv = ' \
-       "{0.70710677}, float one = {1.0}, float half = {0.5}, float third = {0.3}> "  # fmt: skip
+HEAD = """<ir_version: 8, opset_import: ["": 18]> g (float[2,5] x) => (float[2,5] y)
+<float root = {1.4142135}, float inv = {0.70710677}, float one = {1.0}, float half = {0.5}, float third = {0.3}> """
 WRITTEN = {
     "torch": "{ u = Div(x, root) e = Erf(u) a = Add(e, one) m = Mul(x, a) y = Mul(m, half) }",
     "scaled": "{ u = Mul(x, inv) e = Erf(u) a = Add(one, e) m = Mul(half, a) y = Mul(x, m) }",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from service.runtime.home import Runtime
 from service.runtime.threads import threads
 from tests.bench import light, numeric
 from tests.bench.gradient_contenders import image, seeded
-from tests.bench.process import PARITY, Contender, Refused, Spec, geometric_mean, interleave, ratio, started
+from tests.bench.process import PARITY, Spec, geometric_mean, interleave, ratio, started
 from tests.bench.report import Options, against, ms, progress, table
 
 TURNS = 5
@@ -34,7 +35,7 @@ def run(options: Options) -> None:
         by_ad += [] if faster is None else [faster]
     notes = [
         f"err: |analytic - central difference in float64| / |gradient|, the largest of several directions (at most {CLOSE:g}, "
-        "checked first); vs onnx-ad: largest difference / |gradient|;",
+        "checked first); vs onnx-ad: |difference| / |gradient|;",
         "nodes: forward -> ours, onnx-ad's; x: by the forward's; Constant not counted. Setting fast, batch 1.",
     ]
     if by_ad:
@@ -62,23 +63,46 @@ def check(model: onnx.ModelProto, directions: int = 1) -> tuple[float, float]:
 def _measure(name: str, options: Options) -> tuple[list[object], float | None]:
     """The table's row, and onnx-ad by ours."""
     label = f"light: {name}"
-    progress(f"{label}: central differences")
     path = light.save(options.folder, name)
-    model = onnx.load(path)
-    errors = check(model)
-    wrong = [f"{e:.1e}" for e in errors if not e <= CLOSE]
-    if wrong:
-        raise SystemExit(f"light_{name}: the gradient differs from central differences by {', '.join(wrong)}")
-    specs, saved = _specs(path, model, options.folder)
-    refused = ""
-    if "onnx-ad" in specs:
-        progress(f"{label}: does onnx-ad take it?")
-        try:
-            Contender(specs["onnx-ad"]).close()
-        except Refused as error:
-            refused = str(error)
-            del specs["onnx-ad"]
-    with started(specs, label) as contenders:
+    saved = {k: options.folder / f"{name}_{k}.npy" for k in ("ours", "onnx-ad")}
+    with started(_specs(path, saved), label, optional=("onnx-ad",)) as contenders:
+        progress(f"{label}: central differences")
+        errors = check(onnx.load(path))
+        apart = difference(np.load(saved["ours"]), np.load(saved["onnx-ad"])) if "onnx-ad" in contenders else None
+        wrong = [f"{e:.1e}" for e in (*errors, apart or 0.0) if not e <= CLOSE]
+        if wrong:
+            raise SystemExit(f"light_{name}: the gradient differs by {', '.join(wrong)}")
         found = interleave(contenders, options.turns or TURNS, label)
         counts = {k: c.facts["nodes"] for k, c in contenders.items()}
-    ...
+    for file in (path, *saved.values()):
+        file.unlink(missing_ok=True)
+    row: list[object] = [name, *(f"{e:.0e}" for e in errors), None if apart is None else f"{apart:.0e}"]
+    row += [ms(statistics.median(found[k])) for k in ("forward", "ours")]
+    row += [ratio(found["ours"], found["forward"])]
+    if "onnx-ad" not in found:
+        said = "refused" if PARITY.exists() else None
+        return [*row, said, None, f"{counts['forward']} -> {counts['ours']}",
+                against(counts["ours"] / counts["forward"], NODES), None], None  # fmt: skip
+    faster = ratio(found["onnx-ad"], found["ours"])
+    row += [ms(statistics.median(found["onnx-ad"])), against(faster, 1.0, least=True)]
+    row += [f"{counts['forward']} -> {counts['ours']}, {counts['onnx-ad']}"]
+    row += [against(counts["ours"] / counts["forward"], NODES), counts["onnx-ad"] / counts["forward"]]
+    return row, faster
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """|a − b| by |a|."""
+    return float(np.linalg.norm(a.astype(np.float64) - b) / np.linalg.norm(a))
+
+
+def _specs(path: Path, saved: dict[str, Path]) -> dict[str, Spec]:
+    python = PARITY if PARITY.exists() else sys.executable
+    common = {"path": path, "threads": threads()}
+    y = onnx.load(path).graph.output[0].name
+    specs = {
+        "forward": Spec("ort_forward", common, python),
+        "ours": Spec("gradient", {**common, "output": y, "save": saved["ours"]}, python),
+    }
+    if PARITY.exists():
+        specs["onnx-ad"] = Spec("onnx_ad", {**common, "save": saved["onnx-ad"]}, python)
+    return specs

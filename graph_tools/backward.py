@@ -58,6 +58,7 @@ def backward(
     path = _expand_ruleless(model, model.graph, seeds, wrt, table)
     b = Reverse(model, repeat, batching.batch_values(model) if repeat is not None else frozenset(), form)
     found = _walk(b, path, list(seeds.items()), wrt, table)
+    b.prune(found)
     if all(ct is None for ct in found):
         _explain_nothing(path, seeds, wrt)
     return found

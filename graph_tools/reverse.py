@@ -43,11 +43,37 @@ class Reverse(Emitter):
             self._repeated = was
 
     def total(self, cts: Sequence[ir.Value]) -> ir.Value:
-        """The sum of cotangents of one value."""
+        """The sum of cotangents of one value; what each was reshaped from is summed, and reshaped once."""
+        behind = [self.reshaped_from(ct) for ct in cts]
+        first = cts[0].producer()
+        if first is not None and None not in behind and len({dims(v) for v in behind if v is not None}) == 1:
+            shapes = {ct.producer().inputs[1] for ct in cts}  # type: ignore[union-attr]
+            if len(shapes) == 1 and None not in (dims(behind[0]) or (None,))[1:]:  # type: ignore[arg-type]
+                total = behind[0]
+                for v in behind[1:]:
+                    total = self.Add(total, v)
+                out: ir.Value = self.Reshape(total, *shapes, allowzero=first.attributes.get_int("allowzero", 0) or None)
+                out.shape = cts[0].shape
+                return out
         total = cts[0]
         for ct in cts[1:]:
             total = sequence_ops.add(self, total, ct) if sequence_ops.is_sequence(total) else self.Add(total, ct)
         return total
+
+    def reshaped_from(self, ct: ir.Value) -> ir.Value | None:
+        """What ``ct`` was reshaped from in this walk; None where it was not."""
+        node = ct.producer()
+        if node is None or node.op_type != "Reshape" or ct.name not in self.made or node.graph is not self.scope:
+            return None
+        return node.inputs[0]
+
+    def prune(self, kept: Collection[ir.Value | None]) -> None:
+        """Remove emitted nodes that nobody reads and that are not ``kept``."""
+        for node in reversed(list(self.graph)):
+            if node.outputs[0].name in self.made and not any(
+                v.uses() or v.is_graph_output() or v in kept for v in node.outputs
+            ):
+                self.graph.remove(node, safe=True)
 
     def is_batched(self, v: ir.Value) -> bool:
         """Whether axis 0 of ``v`` is the batch, so that its cotangent has K times the rows."""

@@ -49,7 +49,18 @@ def matmul_b(b: Reverse, node: ir.Node, ct: ir.Value) -> ir.Value:
 
 def _rows(b: Reverse, v: ir.Value, axes: int) -> ir.Value:
     """``v`` with so many ``axes`` as a matrix of its last axis' vectors."""
-    return v if axes == 2 else b.Flatten(v, axis=axes - 1)
+    if axes == 2:
+        return v
+    behind, known = b.reshaped_from(v), dims(v)
+    if behind is not None and known is not None and known[-1]:
+        return v_rows if (v_rows := _as_rows(behind, known[-1])) else b.Reshape(behind, [-1, known[-1]])
+    return b.Flatten(v, axis=axes - 1)
+
+
+def _as_rows(v: ir.Value, width: int) -> ir.Value | None:
+    """``v`` where it is a matrix of this width already."""
+    known = dims(v)
+    return v if known is not None and len(known) == 2 and known[1] == width else None
 
 
 def _rows_like(b: Reverse, rows: ir.Value, v: ir.Value) -> ir.Value:

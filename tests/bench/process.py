@@ -20,7 +20,7 @@ from tests.bench.report import progress
 ROOT = Path(__file__).resolve().parents[2]
 PARITY = ROOT / ".venv-parity" / "bin" / "python"
 """Python with torch and the peers, made by ``make parity``."""
-PAUSE = 0.05
+PAUSE = 0.1
 """Seconds between contenders: a thread pool may spin a little after its last run."""
 
 

@@ -42,7 +42,12 @@ def run(options: Options) -> None:
         notes.append(f"onnx-ad / ours, geometric mean: {geometric_mean(by_ad):.2f}")
     if not PARITY.exists():
         notes.append("onnx-ad: not measured (make parity installs it)")
-    table("Input gradient of onnx's light networks, seeded weights, 224 x 224, against onnx-ad 0.3.0", HEADERS, rows, notes)
+    table(
+        "Input gradient of onnx's light networks, seeded weights, 224 x 224, against onnx-ad 0.3.0",
+        HEADERS,
+        rows,
+        notes,
+    )
 
 
 def check(model: onnx.ModelProto, directions: int = 1) -> tuple[float, float]:

@@ -23,7 +23,15 @@ def run(options: Options) -> None:
     """Print a table for ``shared`` and one for ``low``."""
     rows = [_shared(name, options) for name in options.of(SHARED_NETS)]
     if rows:
-        headers = ["net", "one program MB", f"{MANY} programs MB", "ratio", "in fast: one MB", f"{MANY} MB", "shared / fast time"]
+        headers = [
+            "net",
+            "one program MB",
+            f"{MANY} programs MB",
+            "ratio",
+            "in fast: one MB",
+            f"{MANY} MB",
+            "shared / fast time",
+        ]
         notes = [f"held, each program run once, batch 1: gradients of the image, from the second on of an interior value "
                  "besides.", HELD]  # fmt: skip
         table(f"Setting shared: memory of {MANY} gradient programs of one model", headers, rows, notes)

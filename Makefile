@@ -56,8 +56,9 @@ proto: $(STAMP) ## regenerate the gRPC stubs from protos/
 readme: $(STAMP) ## regenerate the README's tables from the registries
 	$(BIN)/python -m service.commands.tables
 
-bench: $(STAMP) ## speed, as ratios (with peers where `make parity` was run)
-	$(BIN)/python -m tests.bench
+BENCH ?=
+bench: $(STAMP) ## speed, as ratios (with peers where `make parity` was run; BENCH="gradient --turns 3": a part)
+	$(BIN)/python -m tests.bench $(BENCH)
 
 clean: ## remove the environments and caches
 	rm -rf $(VENV) $(PARITY) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

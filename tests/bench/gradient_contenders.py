@@ -74,7 +74,7 @@ def gradient(
     x = model.graph.input[0].name
     output = output or find.head(graph_tools.load(model)).logits
     runtime = Runtime("cpu", memory=setting, threads=threads)
-    interior = [n.output[0] for n in model.graph.node if n.op_type == "Relu"]
+    interior = [n.output[0] for n in model.graph.node if n.op_type in ("Conv", "MatMul")]
     feeds = {x: image(model)}
     sessions, counts = [], []
     for i in range(programs):

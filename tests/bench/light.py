@@ -1,10 +1,10 @@
 """The nine ``light_*`` networks in the onnx package, with weights.
 
-In the package all but the first layer's weights are ConstantOfShape, so that the output does not depend on the image. Here
-each weight becomes a seeded initializer: He-scaled for Conv and Gemm (half the variance where no Relu follows), near one
-for scales and variances, near zero for shifts and means; the scale that ends a residual branch is 0.3. So signals keep
-their size through the depth, and the softmax does not saturate. The files are of opset 9; they are lifted to 18 by onnx's
-own converter while they are small.
+In the package all but the first layer's weights are ConstantOfShape, so that the output does not depend on the image.
+Here each weight becomes a seeded initializer: He-scaled for Conv and Gemm (half the variance where no Relu follows),
+near one for scales and variances, near zero for shifts and means; the scale that ends a residual branch is 0.3. So
+signals keep their size through the depth, and the softmax does not saturate. The files are of opset 9; they are lifted
+to 18 by onnx's own converter while they are small.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""onnx-ad's program of the gradient with respect to the image: its contender, run by the parity environment's Python."""
+"""onnx-ad's gradient with respect to the image: its contender, run by the parity environment's Python."""
 
 from __future__ import annotations
 

@@ -134,8 +134,10 @@ def derivative(value: Callable[[Any], float], direction: np.ndarray, scale: floa
 
 
 def error(value: Callable[[Any], float], gradient: np.ndarray, directions: int = 2) -> float:
-    """The largest |analytic − numeric| by the gradient's norm, along the gradient and ``directions`` random unit vectors
-    (scaled by the square root of their length, so that each would see about the whole norm)."""
+    """The largest |analytic − numeric| by the gradient's norm, along the gradient and ``directions`` random ones.
+
+    Those are normal with variance 1: along one, the derivative is normal with the gradient's norm as its deviation.
+    """
     g = gradient.astype(np.float64)
     norm = float(np.linalg.norm(g))
     rng = np.random.default_rng(2)

@@ -51,7 +51,7 @@ class Contender:
     """
 
     def __init__(self, spec: Spec) -> None:
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # open as long as the process
         self._process = subprocess.Popen(
             [str(spec.python), "-m", "tests.bench.contender", spec.kind, json.dumps(dict(spec.arguments), default=str)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, cwd=ROOT,
@@ -66,11 +66,13 @@ class Contender:
 
     def run(self, times: int) -> list[float]:
         """Seconds of each of ``times`` runs."""
-        return self._ask(f"run {times}")
+        seconds: list[float] = self._ask(f"run {times}")
+        return seconds
 
     def memory(self, times: int = 1) -> dict[str, float | None]:
         """Bytes ``held`` after and at the ``peak`` of ``times`` runs, above the process without its model."""
-        return self._ask(f"memory {times}")
+        found: dict[str, float | None] = self._ask(f"memory {times}")
+        return found
 
     def close(self) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):

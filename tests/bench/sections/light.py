@@ -34,8 +34,8 @@ def run(options: Options) -> None:
         rows.append(row)
         by_ad += [] if faster is None else [faster]
     notes = [
-        f"err: |analytic - central difference in float64| / |gradient|, the largest of several directions (at most {CLOSE:g}, "
-        "checked first); vs onnx-ad: |difference| / |gradient|;",
+        "err: |analytic - central difference in float64| / |gradient|, the largest of several directions (at most "
+        f"{CLOSE:g}, checked first); vs onnx-ad: |difference| / |gradient|;",
         "nodes: forward -> ours, onnx-ad's; x: by the forward's; Constant not counted. Setting fast, batch 1.",
     ]
     if by_ad:
@@ -51,7 +51,7 @@ def run(options: Options) -> None:
 
 
 def check(model: onnx.ModelProto, directions: int = 1) -> tuple[float, float]:
-    """Errors (as :func:`tests.bench.numeric.error`) of our gradients with respect to the image and to the middle Conv."""
+    """:func:`tests.bench.numeric.error` of our gradients with respect to the image and to the middle Conv."""
     x, y, interior = model.graph.input[0].name, model.graph.output[0].name, light.interior(model)
     runtime = Runtime("cpu", threads=threads())
     session = runtime.program(graph_tools.gradient(model, [y], [x, interior], form=runtime.form), "model", None)

@@ -24,8 +24,8 @@ def run(options: Options) -> None:
     headers = ["net", "forward ms", "grad_cam / fwd", "saliency / fwd", "gRPC adds ms", "gRPC adds %",
                "cancel worst ms", "cancel ms"]  # fmt: skip
     notes = [
-        "grad_cam, saliency: the compiled program fed with a ready batch; gRPC: JPEG in, map of the layer's size out, by the "
-        "Grad-CAM program;",
+        "grad_cam, saliency: the compiled program fed with a ready batch; gRPC: JPEG in, map of the layer's size out, "
+        "by the Grad-CAM program;",
         f"cancel: from the cancel of an occlusion to the end of all computing, {CANCELS} times.",
     ]
     table("Service, 224 x 224, batch 1", headers, rows, notes)

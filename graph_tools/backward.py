@@ -45,7 +45,7 @@ def backward(
         overlay: rules laid over the table.
         repeat: int64 scalar K: K cotangents per row share one forward pass, rows of one input adjacent. Values whose
             axis 0 is the batch are then repeated where a rule reads them. Not through If, Loop and Scan.
-        form: ``cpu``, ``small`` or ``cuda``, where a rule has several forms (see ``graph_tools.gradient``).
+        form: ``cpu`` or ``cuda``, where a rule has two forms.
 
     Returns:
         Cotangents in the order of ``wrt``; None = zero (no path, or only through piecewise-constant operators).

@@ -31,8 +31,7 @@ def gradient(
         outputs: names of the values that are differentiated, interior ones too; a name said twice counts once.
         inputs: names of the values to differentiate with respect to, interior ones too.
         overlay: rules (operator, input index) -> rule laid over the table, for modified backward passes.
-        form: which of several equivalent operator sequences to emit: ``cpu`` (the fastest there), ``small`` (CPU, no
-            second copy of any weights) or ``cuda``.
+        form: which of two equivalent operator sequences to emit: ``cpu`` or ``cuda``.
 
     Returns:
         The source's inputs plus ``cotangent_<output>`` (dtype and shape of that output) per output; the source's

@@ -128,7 +128,9 @@ def _thin_pads(window: Window) -> list[int]:
 def _conv_thinned_out(b: Reverse, ct: ir.Value, w: ir.Value, window: Window, group: int) -> ir.Value:
     """Conv(z, flipped w) with z = ȳ at every s-th position and zero between: ȳ repeated, times a constant grid."""
     scales = np.array([1, 1, *window.strides], np.float32)
-    repeated = b.Resize(ct, None, scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    repeated = b.Resize(
+        ct, None, scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+    )
     grid = []
     for size, e, f, a, s in zip(window.image, window.extent, window.before, window.after, window.strides, strict=True):
         on = np.zeros(((size + f + a - e) // s + 1) * s, np.float32)  # type: ignore[operator]

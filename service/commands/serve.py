@@ -30,7 +30,7 @@ def serve(
         typer.Option(
             metavar="SETTING",
             help="fast: every program has its weights in the kernels' own layout. shared: the programs of a model map "
-            "one copy. low: besides, none turned for the backward pass, and memory goes back after each run.",
+            "one copy. low: besides, memory goes back after each run.",
         ),
     ] = "fast",
     workers: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Explanations computed at a time.")] = 2,

@@ -29,21 +29,19 @@ class Memory:
     Attributes:
         options: of their sessions.
         mapped: their weights lie in one file per model, which all of them map.
-        form: the form of the gradient on a CPU (``graph_tools.gradient``): ``small`` makes no second copy of weights.
     """
 
     options: Options
     mapped: bool
-    form: str
 
 
 MEMORY = {
-    "fast": Memory(Options(), mapped=False, form="cpu"),
-    "shared": Memory(Options(prepack=False), mapped=True, form="cpu"),
-    "low": Memory(Options(prepack=False, arena=False), mapped=True, form="small"),
+    "fast": Memory(Options(), mapped=False),
+    "shared": Memory(Options(prepack=False), mapped=True),
+    "low": Memory(Options(prepack=False, arena=False), mapped=True),
 }
-"""``fast``: weights in the kernels' own layout in every program. ``shared``: many programs of a model hold one mapped
-copy. ``low``: besides, no weights turned for the backward pass, and memory goes back after each run."""
+"""``fast``: weights in the kernels' own layout in every program. ``shared``: many programs of a model map one copy.
+``low``: besides, memory goes back after each run."""
 
 
 class Runtime:
@@ -90,8 +88,8 @@ class Runtime:
 
     @property
     def form(self) -> str:
-        """Which of equivalent forms rules emit: ``cpu``, ``small`` or ``cuda``."""
-        return self.memory.form if self.provider.name == CPU else "cuda"
+        """Which of equivalent forms rules emit: ``cpu`` or ``cuda``."""
+        return "cpu" if self.provider.name == CPU else "cuda"
 
     def session(self, model: bytes, folder: Path | None, *, plain: bool = False, low_memory: bool = False) -> Session:
         """A session on the provider; ``plain`` runs QuantizeLinear/DequantizeLinear pairs in float."""

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from graph_tools import model as models
 from graph_tools.backward import FLOATS, backward
 from graph_tools.emit import Emitter
-from graph_tools.errors import UnknownValue, UnsupportedGradient
+from graph_tools.errors import InvalidRequest, UnknownValue, UnsupportedGradient
 from graph_tools.model import Source
 from graph_tools.reverse import Reverse
 from graph_tools.vjp.table import Table
@@ -41,10 +41,13 @@ def gradient(
         The gradient of an integer value (uint8 image, quantised activation) is float32.
 
     Raises:
+        InvalidRequest: no such form.
         UnknownValue: no value of this name, with the nearest ones.
         UnsupportedGradient: no rule on the path, or a value that is neither float nor quantised.
         UnsupportedModel: the source cannot be loaded.
     """
+    if form not in ("cpu", "cuda"):
+        raise InvalidRequest("form", f"{form!r} is neither 'cpu' nor 'cuda'")
     model = models.load(source)
     named = models.values_by_name(model)
     ys = [_pick(named, name, "value") for name in dict.fromkeys(outputs)]

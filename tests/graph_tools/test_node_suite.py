@@ -33,18 +33,15 @@ def _reason(name: str) -> tuple[str, str] | None:
     return next((why for start, why in NO_GRADIENT.items() if name.startswith(start)), None)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def report():
-    """Print what passed, as counts of the denominator."""
-    yield
-    total = len(suite())
-    lines = [f"\nnode suite of onnx: {total} cases with a float input and a float output"]
+def report() -> list[str]:
+    """What passed, as counts of the denominator."""
+    lines = [f"{len(suite())} cases with a float input and a float output"]
     for (form, runtime), counts in sorted(TALLY.items()):
         told = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items()))
-        lines.append(f"  {form:9} {runtime:11}: {told}")
-    lines += [f"  {form:9} right in at least one runtime: {len(EVIDENCE[form, 'pass'])}, "
+        lines.append(f"{form:9} {runtime:11}: {told}")
+    lines += [f"{form:9} right in at least one runtime: {len(EVIDENCE[form, 'pass'])}, "
               f"no gradient: {len(EVIDENCE[form, 'refused'])}" for form in FORMS]  # fmt: skip
-    print("\n".join(lines))
+    return lines
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -70,23 +71,13 @@ class MaxPool(OpRun):
              kernel_shape: Any = None, pads: Any = None, storage_order: Any = None, strides: Any = None):  # fmt: skip
         space = x.shape[2:]
         n = len(space)
-        kernel, dilations = list(kernel_shape), list(dilations or [1] * n)
-        strides = list(strides or [1] * n)
-        reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
-        pads, out = _windows(space, reach, strides, pads, auto_pad or "NOTSET", bool(ceil_mode))
-        best = np.full((*x.shape[:2], *out), -np.inf, x.dtype if x.dtype.kind == "f" else np.float64)
-        where = np.zeros(best.shape, np.int64)
+        best, where = -np.inf, np.int64(0)
         order = [math.prod(space[i + 1 :]) for i in range(n)]
         if storage_order:
             order = [math.prod(space[:i]) for i in range(n)]
         plane = np.arange(x.shape[0] * x.shape[1]).reshape(*x.shape[:2], *[1] * n) * math.prod(space)
-        for offset in itertools.product(*(range(k) for k in kernel)):
-            at = [np.arange(o) * s - p + f * d for o, s, p, f, d in
-                  zip(out, strides, pads[:n], offset, dilations, strict=True)]  # fmt: skip
-            within = [((a >= 0) & (a < m)).astype(int) for a, m in zip(at, space, strict=True)]
-            inside = functools.reduce(np.multiply.outer, within).astype(bool)
-            clipped = [np.clip(a, 0, m - 1) for a, m in zip(at, space, strict=True)]
-            seen = np.where(inside, x[(slice(None), slice(None), *np.ix_(*clipped))], -np.inf)
+        for inside, _, clipped, values in _taps(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode):
+            seen = np.where(inside, values, -np.inf)
             index = plane + sum(g * m for g, m in zip(np.ix_(*clipped), order, strict=True))
             better = seen > best
             best, where = np.where(better, seen, best), np.where(better, index, where)
@@ -95,6 +86,53 @@ class MaxPool(OpRun):
     @property
     def n_outputs(self) -> int:
         return len(self.onnx_node.output)
+
+
+class AveragePool(OpRun):
+    """AveragePool by its definition (the evaluator takes seconds for a cube)."""
+
+    op_domain = ""
+
+    def _run(self, x: Any, auto_pad: Any = None, ceil_mode: Any = None, count_include_pad: Any = None,
+             dilations: Any = None, kernel_shape: Any = None, pads: Any = None, strides: Any = None):  # fmt: skip
+        total, count = np.zeros(1, x.dtype), np.zeros(1)
+        for inside, padded, _, values in _taps(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode):
+            total = total + np.where(inside, values, 0)
+            count = count + (padded if count_include_pad else inside)
+        return ((total / count).astype(x.dtype),)
+
+
+class LpPool(OpRun):
+    """LpPool by its definition: (Σ |x|^p)^(1/p)."""
+
+    op_domain = ""
+
+    def _run(self, x: Any, auto_pad: Any = None, ceil_mode: Any = None, dilations: Any = None,
+             kernel_shape: Any = None, p: Any = None, pads: Any = None, strides: Any = None):  # fmt: skip
+        p = 2 if p is None else p
+        total = np.zeros(1, x.dtype)
+        for inside, _, _, values in _taps(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode):
+            total = total + np.where(inside, np.abs(values) ** p, 0)
+        return ((total ** (1 / p)).astype(x.dtype),)
+
+
+def _taps(x: Any, kernel: Any, strides: Any, dilations: Any, pads: Any, auto_pad: Any, ceil: Any) -> Iterator[Any]:
+    """For each tap of the kernel, over all windows: is it in the image, in the padded image, where, and its values."""
+    space = x.shape[2:]
+    n = len(space)
+    dilations, strides = list(dilations or [1] * n), list(strides or [1] * n)
+    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    pads, out = _windows(space, reach, strides, pads, auto_pad or "NOTSET", bool(ceil))
+    for offset in itertools.product(*(range(k) for k in kernel)):
+        at = [np.arange(o) * s - p + f * d for o, s, p, f, d in
+              zip(out, strides, pads[:n], offset, dilations, strict=True)]  # fmt: skip
+        masks = []
+        for before, after in (([0] * n, [0] * n), (pads[:n], pads[n:])):
+            within = [((a >= -b) & (a < m + e)).astype(int) for a, m, b, e in
+                      zip(at, space, before, after, strict=True)]  # fmt: skip
+            masks.append(functools.reduce(np.multiply.outer, within).astype(bool))
+        clipped = [np.clip(a, 0, m - 1) for a, m in zip(at, space, strict=True)]
+        yield *masks, clipped, x[(slice(None), slice(None), *np.ix_(*clipped))]
 
 
 def _windows(space: Any, reach: Any, strides: Any, pads: Any, auto_pad: str, ceil: bool) -> tuple[list[int], list[int]]:
@@ -160,4 +198,4 @@ class LpNormalization(OpRun):
         return (np.divide(x, norm, out=np.zeros_like(x), where=norm != 0).astype(x.dtype),)
 
 
-REPAIRED = [Cast, DequantizeLinear, LpNormalization, MaxPool, Pad, Scan]
+REPAIRED = [AveragePool, Cast, DequantizeLinear, LpNormalization, LpPool, MaxPool, Pad, Scan]

@@ -23,7 +23,7 @@ def expose(source: Source, names: Iterable[str]) -> ir.Model:
     """
     model = models.load(source)
     named = models.values_by_name(model)
-    for name in dict.fromkeys(names):
+    for name in models.names_of("names", names):
         if name not in named:
             raise UnknownValue("value", name, named, "Values inside If, Loop and Scan bodies cannot be exposed.")
         if named[name] not in model.graph.outputs:

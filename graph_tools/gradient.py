@@ -41,7 +41,7 @@ def gradient(
         The gradient of an integer value (uint8 image, quantised activation) is float32.
 
     Raises:
-        InvalidRequest: no such form.
+        InvalidRequest: no such form, no names, or a bare string in place of a list.
         UnknownValue: no value of this name, with the nearest ones.
         UnsupportedGradient: no rule on the path, or a value that is neither float nor quantised.
         UnsupportedModel: the source cannot be loaded.
@@ -50,8 +50,8 @@ def gradient(
         raise InvalidRequest("form", f"{form!r} is neither 'cpu' nor 'cuda'")
     model = models.load(source)
     named = models.values_by_name(model)
-    ys = [_pick(named, name, "value") for name in dict.fromkeys(outputs)]
-    xs = [_pick(named, name, "value") for name in dict.fromkeys(inputs)]
+    ys = [_pick(named, name, "value") for name in models.names_of("outputs", outputs)]
+    xs = [_pick(named, name, "value") for name in models.names_of("inputs", inputs)]
     for v in ys:
         if v.dtype not in FLOATS:
             raise UnsupportedGradient(
@@ -71,7 +71,9 @@ def gradient(
         name = f"grad_{x.name}"
         while name in returned:
             name = f"grad_{name}"
-        writer.output(writer.zeros_like(x) if ct is None else ct, name)
+        out = writer.output(writer.zeros_like(x) if ct is None else ct, name)
+        if out.type is None:
+            out.type = ir.TensorType(x.dtype if x.dtype in FLOATS else ir.DataType.FLOAT)
     return model
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import graph_tools.loading.adapters
 import graph_tools.loading.experimental
 import graph_tools.lowering  # noqa: F401  fills the tables
 from graph_tools import scopes
-from graph_tools.errors import ExplainError, UnsupportedGradient, UnsupportedModel
+from graph_tools.errors import ExplainError, InvalidRequest, UnsupportedGradient, UnsupportedModel
 from graph_tools.loading import functions, lift, parity, signatures, stored, wellformed
 from graph_tools.lowering.table import lower_fused
 from graph_tools.shapes import inference
@@ -57,7 +57,7 @@ def load(source: Source, *, check: Runner | None = None, folder: Path | None = N
     Raises:
         UnsupportedModel: not an ONNX file; a graph that is none (cycles, names missing or given twice, nodes that do
             not fit their operator, data that is missing or of another length, functions without end); no ai.onnx
-            operators; types onnx_ir cannot hold (maps, sequences of maps); an opset outside 6–26; or a loaded graph
+            operators; types onnx_ir cannot hold (maps, sequences of maps); an opset outside 6–28; or a loaded graph
             that does not compute what the original does. Says what and where.
     """
     if isinstance(source, ir.Model) and source.meta.get(_LOADED):
@@ -101,14 +101,14 @@ def read(source: Source) -> tuple[onnx.ModelProto, Path | None]:
     except FileNotFoundError:
         raise UnsupportedModel(f"there is no file {Path(str(source)).name!r}") from None
     except (DecodeError, ValueError, OSError, RecursionError) as error:
-        raise UnsupportedModel(f"not a readable ONNX file: {type(error).__name__}") from error
+        raise UnsupportedModel(_unreadable(source, error)) from error
 
 
 def opset_of(proto: onnx.ModelProto) -> int:
     """The ai.onnx opset.
 
     Raises:
-        UnsupportedModel: none imported (a pure ai.onnx.ml model), imported twice, or outside 6–26.
+        UnsupportedModel: none imported (a pure ai.onnx.ml model), imported twice, or outside 6–28.
     """
     opset = wellformed.opsets(proto).get("")
     if opset is None:
@@ -123,6 +123,20 @@ def opset_of(proto: onnx.ModelProto) -> int:
             "Re-export it, or convert it with onnx.version_converter"
         )
     return opset
+
+
+def names_of(field: str, names: Iterable[str]) -> list[str]:
+    """``names`` without repetitions.
+
+    Raises:
+        InvalidRequest: a bare string, no names at all, or entries that are no strings.
+    """
+    if isinstance(names, str):
+        raise InvalidRequest(field, f"give a list of names: [{names!r}]")
+    found = list(dict.fromkeys(names))
+    if not found or not all(isinstance(name, str) for name in found):
+        raise InvalidRequest(field, "give at least one value name; `graph_tools.values(model)` lists them")
+    return found
 
 
 def opset(model: ir.Model) -> int:
@@ -154,6 +168,21 @@ def _not_empty(proto: onnx.ModelProto) -> onnx.ModelProto:
     if not proto.graph.node and not proto.graph.output:
         raise ValueError("no graph")
     return proto
+
+
+def _unreadable(source: Source, error: Exception) -> str:
+    """Why ``source`` is no model, as far as its first bytes tell."""
+    told = f"not a readable ONNX file ({type(error).__name__}): "
+    if isinstance(error, OSError):
+        return told + "give the path of an .onnx file"
+    if isinstance(source, bytes):
+        head = source[:20]
+    else:
+        with open(str(source), "rb") as file:
+            head = file.read(20)
+    if head.startswith(b"version https://git"):
+        return told + "it is a pointer of git LFS; fetch the file itself with `git-lfs pull`"
+    return told + "it is not an ONNX file, or it is cut short"
 
 
 def _to_ir(proto: onnx.ModelProto, folder: Path | None) -> ir.Model:

@@ -50,7 +50,10 @@ def check_types(node: ir.Node, version: int) -> None:
         UnsupportedModel: names the node and its operands.
     """
     x = node.inputs[0] if node.inputs else None
-    if "axis" in node.attributes and x is not None and x.shape is not None and isinstance(x.type, ir.TensorType):
+    known = x is not None and x.shape is not None and isinstance(x.type, ir.TensorType)
+    if "axis" in node.attributes and x is not None and x.shape is not None and known:
+        if len(x.shape) == 0 and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            return  # ONNX Runtime's optimiser writes an axis for a single number too: it says nothing
         _check_axes(node, "axis", -len(x.shape) - (node.op_type in _NEW_AXIS), len(x.shape))
     wanted = _wanted(node.op_type, version)
     if wanted is None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnx_ir as ir
 import pytest
 from onnx import helper
@@ -13,6 +15,7 @@ from onnx import helper
 import graph_tools
 from graph_tools import UnknownValue, UnsupportedModel, batching, find
 from graph_tools.cut import cut_values
+from graph_tools.errors import InvalidRequest
 from tests.graph_tools.harness import run_ort
 from tests.graph_tools.nets import cnn, model, tensor
 
@@ -162,3 +165,53 @@ def test_default_layer_of_the_real_files(stem):
     relaxed, _ = batching.relax(onnx.load(path))
     m = graph_tools.load(relaxed)
     assert find.default_layer(m, find.head(m)) == LAYERS[stem]
+
+
+@pytest.mark.parametrize("names", ["y", [], [None], [3]])
+def test_names_must_be_a_list_of_names(names: Any) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version:8,opset_import:["":18]> g (float[2] x) => (float[2] y) { y = Tanh(x) }'
+    )
+    for call in (
+        lambda: graph_tools.gradient(model, names, ["x"]),
+        lambda: graph_tools.gradient(model, ["y"], names),
+        lambda: graph_tools.expose(model, names),
+    ):
+        with pytest.raises(InvalidRequest, match=r"value name|list of names"):
+            call()
+
+
+def test_an_unknown_form_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="neither 'cpu' nor 'cuda'"):
+        graph_tools.gradient(cnn(), ["probabilities"], ["x"], form="gpu")
+
+
+def test_the_axis_of_a_single_quantised_number_says_nothing() -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (float[2] y)
+        <uint8 q = {3}, float scale = {0.5}, uint8 zero = {1}>
+        { one = DequantizeLinear<axis = 1>(q, scale, zero) y = Mul(x, one) }"""
+    program = graph_tools.gradient(onnx.parser.parse_model(text), ["y"], ["x"])
+    ones = np.ones(2, np.float32)
+    assert _run(program, {"x": ones, "cotangent_y": ones})["grad_x"].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git-lfs pull"), (b"\x00garbage", "cut short"),
+     (b"", "cut short")],
+)  # fmt: skip
+def test_what_is_no_model_is_told_apart(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    for source in (path, content):
+        with pytest.raises(UnsupportedModel, match=said):
+            graph_tools.load(source)
+
+
+def test_gradients_have_a_type_where_inference_stops() -> None:
+    text = """<ir_version: 8, opset_import: ["": 18]> g (float[2,4,3] x) => (float y)
+        <float[2] scale = {1, 2}, float[2] bias = {0, 1}>
+        { t = Tanh(x) u = GroupNormalization<num_groups = 2>(t, scale, bias) y = Mul(u, u) }"""
+    first = graph_tools.gradient(onnx.parser.parse_model(text), ["y"], ["x"])
+    assert first.graph.outputs[-1].dtype == ir.DataType.FLOAT
+    assert graph_tools.gradient(first, ["grad_x"], ["x"]).graph.outputs[-1].name == "grad_grad_x"
